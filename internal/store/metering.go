@@ -1,0 +1,325 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"time"
+
+	"github.com/purserhq/purser"
+)
+
+// Source is one countable place: the bucket of a provider, or a team's part of a
+// tree.
+type Source struct {
+	TeamID     purser.TeamID
+	ID         purser.SourceID
+	ProviderID purser.ProviderID // empty for a tree
+	// TreeCategory and TreePath are what the operator configured, the path still
+	// with its {team}; empty for a bucket.
+	TreeCategory purser.Category
+	TreePath     string
+	DueAt        time.Time
+}
+
+// TeamUsage is what a team's utilization is answered from.
+type TeamUsage struct {
+	purser.Usage
+	TotalFreeStorage purser.Bytes
+	MeasuredAt       time.Time // of the source measured longest ago; zero before any
+	// PendingSources were never measured; the newest scan of TroubledSources could
+	// not read everything.
+	PendingSources, TroubledSources int64
+}
+
+// Tallies are sums by category, as they are stored.
+type Tallies map[purser.Category]purser.Tally
+
+// RangeKey names a range.
+type RangeKey struct {
+	TeamID purser.TeamID
+	ScanID purser.ScanID
+	Number int64
+}
+
+// Range is the saved work of a part of a scan.
+type Range struct {
+	RangeKey
+	// ProviderVersion is the version of the provider the scan began with; 0 for a
+	// tree.
+	ProviderVersion int64
+	Cursor          []byte
+	Tallies         Tallies
+	Requests        int64
+	Incomplete      *purser.ScanError
+	// Failures counts the slices in a row that got nowhere.
+	Failures int64
+	// Fence is the number under which the range was claimed: only its holder may
+	// save.
+	Fence int64
+	// LeaseUntil is when others may take over.
+	LeaseUntil time.Time
+	Done       bool
+}
+
+// Now returns the database's clock, by which leases are judged: the nodes' own
+// clocks may differ.
+func (r reads) Now(ctx context.Context) (time.Time, error) {
+	return one(ctx, r.run, func(row scanner) (time.Time, error) {
+		var us int64
+		err := row.Scan(&us)
+		return fromMicros(us), err
+	}, nil, "Now")
+}
+
+// GetTeamUsage returns a team's counters.
+func (r reads) GetTeamUsage(ctx context.Context, team purser.TeamID) (TeamUsage, error) {
+	return one(ctx, r.run, func(row scanner) (u TeamUsage, err error) {
+		var measured sql.NullInt64
+		err = row.Scan(&u.Dataset, &u.Model, &u.NotebookWorkspace, &u.SharedStorage, &measured,
+			&u.PendingSources, &u.TroubledSources, &u.TotalFreeStorage)
+		u.MeasuredAt = fromNullMicros(measured)
+		return u, err
+	}, noTeam("GetTeamUsage"), "GetUtilization", string(team))
+}
+
+// RefreshTeamUsage adds a team's counters up again from its sources.
+func (t *Tx) RefreshTeamUsage(ctx context.Context, team purser.TeamID) error {
+	return mustChange(ctx, t.run, noTeam("RefreshTeamUsage"), "RefreshTeamUsage", string(team))
+}
+
+// GetSourceUsage returns the newest complete measurement of a provider's bucket.
+func (r reads) GetSourceUsage(ctx context.Context, team purser.TeamID, provider purser.ProviderID) (purser.SourceUsage, error) {
+	return one(ctx, r.run, func(row scanner) (u purser.SourceUsage, err error) {
+		var tallies string
+		var measured sql.NullInt64
+		if err := row.Scan(&tallies, &measured, &u.Method, &u.Complete, &u.Requests); err != nil {
+			return u, err
+		}
+		u.MeasuredAt = fromNullMicros(measured)
+		return u, json.Unmarshal([]byte(tallies), &u.Tallies)
+	}, noProvider("GetSourceUsage"), "GetSourceUsage", string(team), string(provider))
+}
+
+func noSource(op string) error { return purser.NotFound("store."+op, "source") }
+
+// GetSource returns one of a team's sources.
+func (r reads) GetSource(ctx context.Context, team purser.TeamID, id purser.SourceID) (Source, error) {
+	return one(ctx, r.run, scanSource, noSource("GetSource"), "GetSource", string(team), string(id))
+}
+
+// GetSourceOfProvider returns the source that is a provider's bucket.
+func (r reads) GetSourceOfProvider(ctx context.Context, team purser.TeamID, id purser.ProviderID) (Source, error) {
+	return one(ctx, r.run, scanSource, noProvider("GetSourceOfProvider"), "GetSourceOfProvider", string(team), string(id))
+}
+
+// ListSources returns all sources of a team.
+func (r reads) ListSources(ctx context.Context, team purser.TeamID) ([]Source, error) {
+	return all(ctx, r.run, scanSource, "ListSources", string(team))
+}
+
+// ListTreeSources returns every team's trees.
+func (r reads) ListTreeSources(ctx context.Context) ([]Source, error) {
+	return all(ctx, r.run, scanSource, "ListTreeSources")
+}
+
+// ListTeamsWithoutTree returns up to limit teams that have no source yet for a
+// tree that the operator has configured.
+func (r reads) ListTeamsWithoutTree(ctx context.Context, category purser.Category, path string, limit int) ([]purser.TeamID, error) {
+	return all(ctx, r.run, func(row scanner) (id purser.TeamID, err error) { return id, row.Scan(&id) },
+		"ListTeamsWithoutTree", string(category), path, limit)
+}
+
+// CreateSource stores a new source that was never measured.
+func (t *Tx) CreateSource(ctx context.Context, s Source) error {
+	return run(ctx, t.run, "CreateSource", string(s.TeamID), string(s.ID), nullText(s.ProviderID), nullText(s.TreeCategory),
+		nullText(s.TreePath), toMicros(s.DueAt))
+}
+
+// TakeDueSources returns up to limit sources whose scan is due, and keeps other
+// nodes from taking them until the transaction has ended.
+func (t *Tx) TakeDueSources(ctx context.Context, now time.Time, limit int) ([]Source, error) {
+	return all(ctx, t.run, scanSource, "ListDueSources", toMicros(now), limit)
+}
+
+// SetDue says when a source is to be scanned next.
+func (t *Tx) SetDue(ctx context.Context, team purser.TeamID, id purser.SourceID, at time.Time) error {
+	return run(ctx, t.run, "SetDue", string(team), string(id), toMicros(at))
+}
+
+// ResetSource forgets what was measured: the place is another one now.
+func (t *Tx) ResetSource(ctx context.Context, team purser.TeamID, id purser.SourceID) error {
+	return run(ctx, t.run, "ResetSource", string(team), string(id))
+}
+
+// DeleteSource deletes a source and its figures.
+func (t *Tx) DeleteSource(ctx context.Context, team purser.TeamID, id purser.SourceID) error {
+	return run(ctx, t.run, "DeleteSource", string(team), string(id))
+}
+
+// PublishSource replaces a source's figures by a complete measurement.
+func (t *Tx) PublishSource(ctx context.Context, team purser.TeamID, id purser.SourceID, u purser.SourceUsage) error {
+	tallies, err := json.Marshal(u.Tallies)
+	if err != nil {
+		return convertError(err)
+	}
+	bytes := func(c purser.Category) int64 { return int64(u.Tallies[c].Bytes()) }
+	return run(ctx, t.run, "PublishSource", string(team), string(id), bytes(purser.CategoryDataset), bytes(purser.CategoryModel),
+		bytes(purser.CategoryNotebookWorkspace), bytes(purser.CategorySharedStorage), string(tallies), u.Method, u.Requests, toMicros(u.MeasuredAt))
+}
+
+// MarkSourceIncomplete notes that the newest scan of a source could not read
+// everything; its figures stay.
+func (t *Tx) MarkSourceIncomplete(ctx context.Context, team purser.TeamID, id purser.SourceID) error {
+	return run(ctx, t.run, "MarkSourceIncomplete", string(team), string(id))
+}
+
+func noScan(op string) error { return purser.NotFound("store."+op, "scan") }
+
+// GetScan returns a team's scan.
+func (r reads) GetScan(ctx context.Context, team purser.TeamID, id purser.ScanID) (purser.Scan, error) {
+	return one(ctx, r.run, scanScan, noScan("GetScan"), "GetScan", string(team), string(id))
+}
+
+// GetRunningScan returns the scan of a source that is queued or running;
+// KindNotFound if there is none.
+func (r reads) GetRunningScan(ctx context.Context, team purser.TeamID, source purser.SourceID) (purser.Scan, error) {
+	return one(ctx, r.run, scanScan, noScan("GetRunningScan"), "GetRunningScan", string(team), string(source))
+}
+
+// ListScans returns a page of a team's scans.
+func (r reads) ListScans(ctx context.Context, team purser.TeamID, page purser.PageRequest) (purser.Page[purser.Scan], error) {
+	return list(ctx, r.run, scanScan, func(s purser.Scan) purser.Position {
+		return purser.Position{CreatedAt: s.CreatedAt, ID: string(s.ID)}
+	}, "ListScans", page, string(team))
+}
+
+// CreateScan stores a new scan, queued; KindConflict if its source has one that
+// has not ended.
+func (t *Tx) CreateScan(ctx context.Context, s purser.Scan) error {
+	return run(ctx, t.run, "CreateScan", string(s.TeamID), string(s.ID), string(s.SourceID), nullText(s.ProviderID), s.Source, toMicros(s.CreatedAt))
+}
+
+// StartScan makes a queued scan running; one that runs already stays as it is.
+func (t *Tx) StartScan(ctx context.Context, team purser.TeamID, id purser.ScanID, now time.Time) error {
+	return run(ctx, t.run, "StartScan", string(team), string(id), toMicros(now))
+}
+
+// SetScanProgress stores how far a running scan is.
+func (t *Tx) SetScanProgress(ctx context.Context, s purser.Scan) error {
+	return run(ctx, t.run, "SetScanProgress", string(s.TeamID), string(s.ID), s.Objects, int64(s.Bytes), s.Requests)
+}
+
+// EndScan puts a scan into a final state and drops its ranges. It reports false
+// if the scan had ended before.
+func (t *Tx) EndScan(ctx context.Context, team purser.TeamID, id purser.ScanID, state purser.ScanState, problem *purser.ScanError, now time.Time) (bool, error) {
+	var e purser.ScanError
+	if problem != nil {
+		e = *problem
+	}
+	n, err := changed(ctx, t.run, "EndScan", string(team), string(id), string(state), toMicros(now),
+		nullText(e.Code), nullText(e.Message), nullText(e.Hint))
+	if err != nil || n == 0 {
+		return false, err
+	}
+	return true, run(ctx, t.run, "DeleteRanges", string(team), string(id))
+}
+
+// DeleteScansBefore deletes a team's ended scans that were created before a time.
+func (t *Tx) DeleteScansBefore(ctx context.Context, team purser.TeamID, before time.Time) error {
+	return run(ctx, t.run, "DeleteOldScans", string(team), toMicros(before))
+}
+
+// CreateRange stores a new range from which nothing was read yet.
+func (t *Tx) CreateRange(ctx context.Context, key RangeKey, providerVersion int64) error {
+	return run(ctx, t.run, "CreateRange", string(key.TeamID), string(key.ScanID), key.Number, providerVersion)
+}
+
+// TakeIdleRanges returns up to limit ranges that nobody holds a lease on, and
+// keeps other nodes from taking them until the transaction has ended.
+func (t *Tx) TakeIdleRanges(ctx context.Context, now time.Time, limit int) ([]RangeKey, error) {
+	return all(ctx, t.run, func(row scanner) (k RangeKey, err error) {
+		var fence int64
+		return k, row.Scan(&k.TeamID, &k.ScanID, &k.Number, &fence)
+	}, "ListIdleRanges", toMicros(now), limit)
+}
+
+// OfferRange reserves a range, until a time, for the worker that is told the
+// returned fence. Whoever held it before can no longer save.
+func (t *Tx) OfferRange(ctx context.Context, key RangeKey, until time.Time) (fence int64, err error) {
+	return one(ctx, t.run, func(row scanner) (n int64, err error) { return n, row.Scan(&n) }, noScan("OfferRange"),
+		"OfferRange", string(key.TeamID), string(key.ScanID), key.Number, toMicros(until))
+}
+
+// ClaimRange takes a range that was offered under fence and returns its saved
+// work; KindNotFound if it was offered to somebody else since, or is done.
+func (t *Tx) ClaimRange(ctx context.Context, key RangeKey, fence int64, until time.Time) (Range, error) {
+	return one(ctx, t.run, func(row scanner) (Range, error) {
+		r := Range{RangeKey: key, LeaseUntil: until}
+		var tallies string
+		var incomplete sql.NullString
+		if err := row.Scan(&r.Fence, &r.ProviderVersion, &r.Cursor, &tallies, &r.Requests, &incomplete, &r.Failures); err != nil {
+			return r, err
+		}
+		if incomplete.Valid {
+			r.Incomplete = new(purser.ScanError)
+			if err := json.Unmarshal([]byte(incomplete.String), r.Incomplete); err != nil {
+				return r, err
+			}
+		}
+		return r, json.Unmarshal([]byte(tallies), &r.Tallies)
+	}, noScan("ClaimRange"), "ClaimRange", string(key.TeamID), string(key.ScanID), key.Number, fence, toMicros(until))
+}
+
+// RenewLease extends the lease of whoever claimed the range under fence;
+// KindNotFound if it was taken over or its scan has ended.
+func (t *Tx) RenewLease(ctx context.Context, key RangeKey, fence int64, until time.Time) error {
+	return mustChange(ctx, t.run, noScan("RenewLease"), "RenewLease", string(key.TeamID), string(key.ScanID), key.Number, fence, toMicros(until))
+}
+
+// SaveRange stores the work done on a range; KindNotFound if it was taken over
+// or its scan has ended, and then nothing is stored.
+func (t *Tx) SaveRange(ctx context.Context, r Range) error {
+	tallies, err := json.Marshal(r.Tallies)
+	if err != nil {
+		return convertError(err)
+	}
+	var incomplete any
+	if r.Incomplete != nil {
+		text, err := json.Marshal(r.Incomplete)
+		if err != nil {
+			return convertError(err)
+		}
+		incomplete = string(text)
+	}
+	return mustChange(ctx, t.run, noScan("SaveRange"), "SaveRange", string(r.TeamID), string(r.ScanID), r.Number, r.Fence,
+		r.Cursor, string(tallies), r.Requests, incomplete, r.Failures, toMicros(r.LeaseUntil), r.Done)
+}
+
+// CountUndoneRanges returns how many ranges of a scan have work left.
+func (t *Tx) CountUndoneRanges(ctx context.Context, team purser.TeamID, id purser.ScanID) (int64, error) {
+	return one(ctx, t.run, func(row scanner) (n int64, err error) { return n, row.Scan(&n) }, nil, "CountUndoneRanges", string(team), string(id))
+}
+
+func scanSource(row scanner) (s Source, err error) {
+	var provider, category, path sql.NullString
+	var due int64
+	err = row.Scan(&s.TeamID, &s.ID, &provider, &category, &path, &due)
+	s.ProviderID, s.TreeCategory, s.TreePath = purser.ProviderID(provider.String), purser.Category(category.String), path.String
+	s.DueAt = fromMicros(due)
+	return s, err
+}
+
+func scanScan(row scanner) (s purser.Scan, err error) {
+	var provider, code, message, hint sql.NullString
+	var created int64
+	var started, finished sql.NullInt64
+	err = row.Scan(&s.TeamID, &s.ID, &s.SourceID, &provider, &s.Source, &s.State, &s.Objects, &s.Bytes, &s.Requests,
+		&created, &started, &finished, &code, &message, &hint)
+	s.ProviderID = purser.ProviderID(provider.String)
+	s.CreatedAt, s.StartedAt, s.FinishedAt = fromMicros(created), fromNullMicros(started), fromNullMicros(finished)
+	if code.Valid {
+		s.Error = &purser.ScanError{Code: code.String, Message: message.String, Hint: hint.String}
+	}
+	return s, err
+}

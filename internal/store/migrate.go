@@ -1,0 +1,95 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/pressly/goose/v3"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+//go:embed migration/*.sql
+var migrationFiles embed.FS
+
+// Migration brings another library's tables up to date, in the same turn as
+// ours: only one node migrates at a time.
+type Migration func(ctx context.Context, db *sql.DB, dialect Dialect) error
+
+// migrationLock is the key of the advisory lock that nodes on one PostgreSQL
+// take while they migrate: "purs" in ASCII.
+const migrationLock = 0x70757273
+
+// runMigrations brings the schema up to date. A schema newer than this program
+// knows stops the start: writing to it could destroy what the newer one keeps.
+func runMigrations(ctx context.Context, s *Store, others []Migration) error {
+	unlock, err := s.lockMigrations(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := migrateOwn(ctx, s.writer, s.dialect); err != nil {
+		return err
+	}
+	for _, migrate := range others {
+		if err := migrate(ctx, s.writer, s.dialect); err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+	}
+	return nil
+}
+
+func migrateOwn(ctx context.Context, db *sql.DB, dialect Dialect) error {
+	files, err := fs.Sub(migrationFiles, "migration")
+	if err != nil {
+		return err
+	}
+	gooseDialect := goose.DialectSQLite3
+	if dialect == Postgres {
+		gooseDialect = goose.DialectPostgres
+	}
+	provider, err := goose.NewProvider(gooseDialect, db, files)
+	if err != nil {
+		return err
+	}
+	stored, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("read the schema's version: %w", err)
+	}
+	sources := provider.ListSources()
+	if newest := sources[len(sources)-1].Version; stored > newest {
+		return startError("the database was written by a newer purser (schema %d, this one knows %d); start that version, or restore a backup from before the upgrade", stored, newest)
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// lockMigrations makes nodes on one PostgreSQL migrate one after the other. On
+// SQLite there is only one process.
+func (s *Store) lockMigrations(ctx context.Context) (unlock func(), err error) {
+	if s.dialect == SQLite {
+		return func() {}, nil
+	}
+	conn, err := s.jobs.Conn(ctx)
+	if err != nil {
+		return nil, convertError(err)
+	}
+	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLock)); err != nil {
+		return nil, errors.Join(convertError(err), conn.Close())
+	}
+	return func() {
+		// Closing the connection would do as well: the lock goes with the session.
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(migrationLock))
+		_ = conn.Close()
+	}, nil
+}
+
+func isNotADatabase(err error) bool {
+	primary, _ := sqliteCode(err)
+	return primary == sqlite3.SQLITE_NOTADB
+}

@@ -1,0 +1,135 @@
+-- name: GetUtilization
+SELECT u.dataset_bytes, u.model_bytes, u.notebook_workspace_bytes, u.shared_storage_bytes, u.measured_at,
+    u.pending_sources, u.troubled_sources, t.total_free_storage
+FROM team_usage u JOIN teams t ON t.id = u.team_id WHERE u.team_id = $1
+
+-- name: RefreshTeamUsage
+UPDATE team_usage SET (dataset_bytes, model_bytes, notebook_workspace_bytes, shared_storage_bytes, measured_at, pending_sources, troubled_sources) = (
+    SELECT CAST(COALESCE(SUM(dataset_bytes), 0) AS BIGINT), CAST(COALESCE(SUM(model_bytes), 0) AS BIGINT),
+        CAST(COALESCE(SUM(notebook_workspace_bytes), 0) AS BIGINT), CAST(COALESCE(SUM(shared_storage_bytes), 0) AS BIGINT),
+        MIN(measured_at),
+        COUNT(CASE WHEN measured_at IS NULL THEN 1 END),
+        COUNT(CASE WHEN measured_at IS NOT NULL AND NOT complete THEN 1 END)
+    FROM sources WHERE team_id = $1)
+WHERE team_id = $1
+
+-- name: CreateSource
+INSERT INTO sources (team_id, id, provider_id, tree_category, tree_path, due_at, dataset_bytes, model_bytes,
+    notebook_workspace_bytes, shared_storage_bytes, tallies, method, complete, requests)
+VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, 0, '{}', '', FALSE, 0)
+
+-- name: GetSource
+SELECT team_id, id, provider_id, tree_category, tree_path, due_at FROM sources WHERE team_id = $1 AND id = $2
+
+-- name: GetSourceOfProvider
+SELECT team_id, id, provider_id, tree_category, tree_path, due_at FROM sources WHERE team_id = $1 AND provider_id = $2
+
+-- name: ListSources
+SELECT team_id, id, provider_id, tree_category, tree_path, due_at FROM sources WHERE team_id = $1 ORDER BY id
+
+-- name: ListTreeSources
+SELECT team_id, id, provider_id, tree_category, tree_path, due_at FROM sources WHERE provider_id IS NULL ORDER BY team_id, id
+
+-- name: ListTeamsWithoutTree
+SELECT t.id FROM teams t WHERE NOT EXISTS (
+    SELECT 1 FROM sources s WHERE s.team_id = t.id AND s.provider_id IS NULL AND s.tree_category = $1 AND s.tree_path = $2)
+LIMIT $3
+
+-- name: ListDueSources
+SELECT team_id, id, provider_id, tree_category, tree_path, due_at FROM sources WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+
+-- name: ListDueSources (postgres)
+SELECT team_id, id, provider_id, tree_category, tree_path, due_at FROM sources WHERE due_at <= $1 ORDER BY due_at LIMIT $2
+FOR UPDATE SKIP LOCKED
+
+-- name: SetDue
+UPDATE sources SET due_at = $3 WHERE team_id = $1 AND id = $2
+
+-- name: ResetSource
+UPDATE sources SET dataset_bytes = 0, model_bytes = 0, notebook_workspace_bytes = 0, shared_storage_bytes = 0,
+    tallies = '{}', method = '', complete = FALSE, requests = 0, measured_at = NULL
+WHERE team_id = $1 AND id = $2
+
+-- name: DeleteSource
+DELETE FROM sources WHERE team_id = $1 AND id = $2
+
+-- name: PublishSource
+UPDATE sources SET dataset_bytes = $3, model_bytes = $4, notebook_workspace_bytes = $5, shared_storage_bytes = $6,
+    tallies = $7, method = $8, complete = TRUE, requests = $9, measured_at = $10
+WHERE team_id = $1 AND id = $2
+
+-- name: MarkSourceIncomplete
+UPDATE sources SET complete = FALSE WHERE team_id = $1 AND id = $2
+
+-- name: GetSourceUsage
+SELECT tallies, measured_at, method, complete, requests FROM sources WHERE team_id = $1 AND provider_id = $2
+
+-- name: CreateScan
+INSERT INTO scans (team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at)
+VALUES ($1, $2, $3, $4, $5, 'queued', 0, 0, 0, $6)
+
+-- name: GetScan
+SELECT team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at, started_at, finished_at,
+    error_code, error_message, error_hint
+FROM scans WHERE team_id = $1 AND id = $2
+
+-- name: GetRunningScan
+SELECT team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at, started_at, finished_at,
+    error_code, error_message, error_hint
+FROM scans WHERE team_id = $1 AND source_id = $2 AND state IN ('queued', 'running')
+
+-- name: ListScansDescending
+SELECT team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at, started_at, finished_at,
+    error_code, error_message, error_hint
+FROM scans WHERE team_id = $1 AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4
+
+-- name: ListScansAscending
+SELECT team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at, started_at, finished_at,
+    error_code, error_message, error_hint
+FROM scans WHERE team_id = $1 AND (created_at, id) > ($2, $3) ORDER BY created_at, id LIMIT $4
+
+-- name: StartScan
+UPDATE scans SET state = 'running', started_at = $3 WHERE team_id = $1 AND id = $2 AND state = 'queued'
+
+-- name: SetScanProgress
+UPDATE scans SET objects = $3, bytes = $4, requests = $5 WHERE team_id = $1 AND id = $2 AND state = 'running'
+
+-- name: EndScan
+UPDATE scans SET state = $3, finished_at = $4, error_code = $5, error_message = $6, error_hint = $7
+WHERE team_id = $1 AND id = $2 AND state IN ('queued', 'running')
+
+-- name: DeleteOldScans
+DELETE FROM scans WHERE team_id = $1 AND created_at < $2 AND state IN ('done', 'failed', 'cancelled')
+
+-- name: CreateRange
+INSERT INTO ranges (team_id, scan_id, number, provider_version, tallies, requests, failures, fence, lease_until, done)
+VALUES ($1, $2, $3, $4, '{}', 0, 0, 0, 0, FALSE)
+
+-- name: ListIdleRanges
+SELECT team_id, scan_id, number, fence FROM ranges WHERE NOT done AND lease_until <= $1 ORDER BY lease_until LIMIT $2
+
+-- name: ListIdleRanges (postgres)
+SELECT team_id, scan_id, number, fence FROM ranges WHERE NOT done AND lease_until <= $1 ORDER BY lease_until LIMIT $2
+FOR UPDATE SKIP LOCKED
+
+-- name: OfferRange
+UPDATE ranges SET fence = fence + 1, lease_until = $4 WHERE team_id = $1 AND scan_id = $2 AND number = $3
+RETURNING fence
+
+-- name: ClaimRange
+UPDATE ranges SET fence = fence + 1, lease_until = $5
+WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4 AND NOT done
+RETURNING fence, provider_version, cursor, tallies, requests, incomplete, failures
+
+-- name: RenewLease
+UPDATE ranges SET lease_until = $5 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
+
+-- name: SaveRange
+UPDATE ranges SET cursor = $5, tallies = $6, requests = $7, incomplete = $8, failures = $9, lease_until = $10, done = $11
+WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
+
+-- name: CountUndoneRanges
+SELECT COUNT(*) FROM ranges WHERE team_id = $1 AND scan_id = $2 AND NOT done
+
+-- name: DeleteRanges
+DELETE FROM ranges WHERE team_id = $1 AND scan_id = $2

@@ -1,0 +1,244 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/purserhq/purser"
+)
+
+// minSQLite is the first version without the WAL-reset race, which could lose
+// committed data with two connections (SQLite 3.51.3 release notes).
+var minSQLite = [3]int{3, 51, 3}
+
+// quickCheckLimit is the size up to which a database is checked at every start:
+// about a second of reading. Larger ones are checked by hand.
+const quickCheckLimit = 512 << 20
+
+// OpenSQLite opens the database in dir, making both if they do not exist. One
+// process at a time can have it open. Errors are sentences for the person who
+// starts the server, and say what to do.
+func OpenSQLite(ctx context.Context, dir string, migrate ...Migration) (*Store, error) {
+	if err := prepareDir(dir); err != nil {
+		return nil, err
+	}
+	unlock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "purser.db")
+	s, err := openSQLite(ctx, path, migrate)
+	if err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	s.unlock = unlock
+	return s, nil
+}
+
+func openSQLite(ctx context.Context, path string, migrate []Migration) (_ *Store, err error) {
+	existed, err := checkFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dialect: SQLite, failed: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			s.closePools()
+		}
+	}()
+	if s.writer, err = openPool(path, 1); err != nil {
+		return nil, err
+	}
+	if s.jobs, err = openPool(path, 1); err != nil {
+		return nil, err
+	}
+	if s.pool, err = openPool(path, 2*runtime.GOMAXPROCS(0)); err != nil {
+		return nil, err
+	}
+	if err := s.checkSQLite(ctx, path, existed); err != nil {
+		return nil, err
+	}
+	if err := runMigrations(ctx, s, migrate); err != nil {
+		return nil, err
+	}
+	readers := &statements{dialect: SQLite, db: s.pool}
+	writers := &statements{dialect: SQLite, db: s.writer}
+	if err := writers.prepareAll(ctx); err != nil {
+		return nil, err
+	}
+	s.reads = reads{run: poolRunner{readers}}
+	s.batch = newBatcher(s.writer, writers, s.newTx, s.fail)
+	return s, nil
+}
+
+func (s *Store) fail(err error) {
+	select {
+	case s.failed <- err:
+	default: // the first error is enough
+	}
+}
+
+func (s *Store) closePools() {
+	for _, db := range []*sql.DB{s.writer, s.jobs, s.pool} {
+		if db != nil {
+			_ = db.Close() // the error that led here matters more
+		}
+	}
+}
+
+// openPool opens a pool of connections. synchronous=FULL makes a commit survive
+// a power cut; NORMAL was measured to lose every commit since the last
+// checkpoint. Transactions take the write lock when they begin, because one that
+// wants it later cannot wait for it.
+func openPool(path string, connections int) (*sql.DB, error) {
+	pragmas := []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-16384)", "journal_size_limit(67108864)"}
+	db, err := sql.Open("sqlite", "file:"+uriPath(path)+"?_txlock=immediate&_pragma="+strings.Join(pragmas, "&_pragma="))
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// uriPath escapes what has a meaning in SQLite's file: URIs.
+func uriPath(path string) string {
+	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+}
+
+func (s *Store) checkSQLite(ctx context.Context, path string, existed bool) error {
+	var version string
+	if err := s.writer.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&version); err != nil {
+		return cannotOpen(path, err)
+	}
+	var v [3]int
+	if _, err := fmt.Sscanf(version, "%d.%d.%d", &v[0], &v[1], &v[2]); err != nil || less(v, minSQLite) {
+		return startError("this build carries SQLite %s, which can lose data; %d.%d.%d or newer is needed", version, minSQLite[0], minSQLite[1], minSQLite[2])
+	}
+	info, err := os.Stat(path)
+	if err != nil || !existed {
+		return err
+	}
+	if info.Size() > quickCheckLimit {
+		slog.WarnContext(ctx, "the database is large and was not checked for damage at this start", "path", path, "bytes", info.Size())
+		return nil
+	}
+	var result string
+	if err := s.writer.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&result); err != nil {
+		return cannotOpen(path, err)
+	}
+	if result != "ok" {
+		return damaged(path, errors.New(result))
+	}
+	return nil
+}
+
+func less(a, b [3]int) bool {
+	for i := range a {
+		if a[i] != b[i] {
+			return a[i] < b[i]
+		}
+	}
+	return false
+}
+
+// startError is a sentence for the person who starts the server.
+func startError(format string, args ...any) error {
+	return &purser.Error{Kind: purser.KindUnavailable, Op: "store.Open", Message: fmt.Sprintf(format, args...)}
+}
+
+func damaged(path string, cause error) error {
+	return &purser.Error{
+		Kind: purser.KindUnavailable, Op: "store.Open", Err: cause,
+		Message: fmt.Sprintf("the database %s is damaged; restore it, with its -wal file if there is one, from a backup", path),
+	}
+}
+
+func cannotOpen(path string, err error) error {
+	if isIOError(err) || isNotADatabase(err) {
+		return damaged(path, err)
+	}
+	return &purser.Error{
+		Kind: purser.KindUnavailable, Op: "store.Open", Err: err,
+		Message: fmt.Sprintf("the database %s cannot be opened: %v", path, err),
+	}
+}
+
+// prepareDir makes the data directory and makes sure that this user may write
+// to it: the fault that most self-hosted servers meet first.
+func prepareDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return notWritable(dir, err)
+	}
+	probe, err := os.CreateTemp(dir, ".write-test-*")
+	if err != nil {
+		return notWritable(dir, err)
+	}
+	name := probe.Name()
+	return errors.Join(probe.Close(), os.Remove(name))
+}
+
+func notWritable(dir string, err error) error {
+	abs, absErr := filepath.Abs(dir)
+	if absErr != nil {
+		abs = dir
+	}
+	switch {
+	case errors.Is(err, unix.EROFS):
+		return startError("the data directory %s is on a read-only file system; mount it writable, or name another with --data-dir", abs)
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrExist):
+		return startError("the data directory %s is not a directory; name another with --data-dir", abs)
+	case errors.Is(err, fs.ErrPermission):
+		uid := os.Getuid()
+		return startError("the data directory %s cannot be written by this server's user (uid %d); run: chown -R %d %s", abs, uid, uid, abs)
+	}
+	return startError("the data directory %s cannot be used: %v", abs, err)
+}
+
+// lockDir keeps a second process out. The lock goes with the process, however
+// it ends.
+func lockDir(dir string) (unlock func() error, err error) {
+	path := filepath.Join(dir, "purser.lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, notWritable(dir, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		return nil, startError("another purser process uses %s; stop it first, or use PostgreSQL (--database-url) to run several", dir)
+	}
+	return f.Close, nil
+}
+
+// checkFile refuses what is not an SQLite database before SQLite sees it: an
+// empty file would silently become a new database in place of a lost one.
+func checkFile(path string) (exists bool, err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(path + "-wal"); err == nil {
+			return false, startError("%s is missing while its %s-wal is there; restore both from a backup, or move the -wal file away to start anew", path, path)
+		}
+		return false, nil
+	}
+	if err != nil {
+		return false, notWritable(filepath.Dir(path), err)
+	}
+	defer func() { _ = f.Close() }()
+	header := make([]byte, 16)
+	if _, err := io.ReadFull(f, header); err != nil || string(header) != "SQLite format 3\x00" {
+		return true, damaged(path, errors.New("no SQLite header"))
+	}
+	return true, nil
+}

@@ -1,0 +1,140 @@
+// Package store keeps what Purser knows, in SQLite or PostgreSQL, and finds it
+// again.
+//
+// It holds no rules: services decide what may change and call InTx to read,
+// decide and write in one transaction. What always holds: a transaction that
+// InTx reports as done survives a power cut, and one that it reports as failed
+// has left nothing behind. Errors are purser errors; the text of a database
+// never reaches their messages.
+//
+// One set of statements (query/*.sql) and of migrations serves both databases.
+// SQLite is written through one connection, by one goroutine that commits
+// waiting changes together; see batch.go.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/purserhq/purser"
+)
+
+// Dialect tells the two databases apart where they truly differ.
+type Dialect string
+
+const (
+	SQLite   Dialect = "sqlite"
+	Postgres Dialect = "postgres"
+)
+
+// Store is an open database. It is safe for concurrent use.
+type Store struct {
+	reads
+	dialect Dialect
+	pool    *sql.DB // readers; on PostgreSQL also writers
+	writer  *sql.DB // SQLite: the one connection that writes; PostgreSQL: pool
+	jobs    *sql.DB // for the job queue, which polls on a connection of its own
+	batch   *batcher
+	unlock  func() error
+	failed  chan error
+}
+
+// Tx is one transaction: everything the store can read, and all it can change.
+// It must not be used after the function it was handed to has returned.
+type Tx struct {
+	reads
+	tx *sql.Tx
+}
+
+// SQL returns the transaction underneath, for the job queue, which enqueues its
+// jobs in it.
+func (t *Tx) SQL() *sql.Tx { return t.tx }
+
+// Dialect returns which database this is.
+func (s *Store) Dialect() Dialect { return s.dialect }
+
+// JobsDB returns the connection pool that is set aside for the job queue.
+func (s *Store) JobsDB() *sql.DB { return s.jobs }
+
+// Failed delivers the error after which the store takes no more changes,
+// because it can no longer tell what is on disk. The process should end: after
+// a failed fsync the kernel may have dropped the very pages that were not
+// written, so that trying again would only look like success.
+func (s *Store) Failed() <-chan error { return s.failed }
+
+// InTx runs fn in one transaction and commits it if fn returns nil. The
+// transaction is durable when InTx returns nil, and without trace otherwise.
+// fn may be run more than once and must not call InTx itself.
+func (s *Store) InTx(ctx context.Context, fn func(*Tx) error) error {
+	if s.batch != nil {
+		return s.batch.do(ctx, fn)
+	}
+	return s.retry(ctx, fn)
+}
+
+// retry runs fn in a transaction of its own and again when PostgreSQL asks for
+// that (serialization failure, deadlock).
+func (s *Store) retry(ctx context.Context, fn func(*Tx) error) error {
+	const attempts = 4
+	for attempt := 1; ; attempt++ {
+		err := s.once(ctx, fn)
+		if attempt == attempts || !wantsRetry(err) {
+			return convertError(err)
+		}
+	}
+}
+
+func (s *Store) once(ctx context.Context, fn func(*Tx) error) error {
+	tx, err := s.writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // no effect after Commit
+	if err := fn(s.newTx(tx)); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		// Whether the change is there cannot be known now, so it is not acknowledged.
+		return &purser.Error{Kind: purser.KindUnavailable, Op: "store.InTx", Message: unavailable, RetryAfter: time.Second, Err: err}
+	}
+	return nil
+}
+
+func (s *Store) newTx(tx *sql.Tx) *Tx {
+	return &Tx{reads: reads{run: txRunner{tx: tx, statements: s.writerStatements()}}, tx: tx}
+}
+
+func (s *Store) writerStatements() *statements {
+	if s.batch != nil {
+		return s.batch.statements
+	}
+	return s.run.(poolRunner).statements
+}
+
+// Ping tells whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return convertError(s.pool.PingContext(ctx))
+}
+
+// Close waits for changes under way and closes the database.
+func (s *Store) Close() error {
+	if s.batch != nil {
+		s.batch.close()
+	}
+	var first error
+	keep := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	keep(s.jobs.Close())
+	if s.writer != s.pool {
+		keep(s.writer.Close())
+	}
+	keep(s.pool.Close())
+	if s.unlock != nil {
+		keep(s.unlock())
+	}
+	return first
+}
