@@ -1,0 +1,94 @@
+// Package source is the contract of a countable place: a bucket, or a
+// directory tree.
+//
+// A source turns what it holds into entries and says how far it got, in steps
+// small enough to be saved often. It leaves to package metering what an entry
+// counts as, when to go on, and what to publish. What always holds: a step that
+// fails has counted nothing, and no entry is handed out twice by steps that
+// follow one another, whether in one Source or in one that was opened at the
+// cursor of the other.
+package source
+
+import (
+	"context"
+
+	"github.com/purserhq/purser"
+)
+
+// Entry is one thing that takes up storage.
+type Entry struct {
+	// Key is the object's key, or the file's path below the tree's root with
+	// slashes. It is only valid until the call that hands it out returns.
+	Key []byte
+	// Size is the number of bytes the entry counts as, never negative.
+	Size int64
+	// Allocated is the number of bytes the entry occupies on disk; 0 for buckets.
+	Allocated int64
+}
+
+// Step is what one call of Source.Step achieved.
+type Step struct {
+	// Done is set when nothing follows.
+	Done bool
+	// Requests is how many requests the step sent.
+	Requests int64
+	// Incomplete says what could not be read, when there was such a thing; the
+	// rest was counted. Once set in a scan, the scan's figures are not published
+	// as complete.
+	Incomplete *purser.ScanError
+}
+
+// Source is one countable place, opened for one slice of work at the place
+// where the slice before it stopped. It is not safe for concurrent use.
+type Source interface {
+	// Step hands the entries that follow to count, in the source's own order, and
+	// returns after about a thousand of them (one page of a listing).
+	//
+	// It obeys ctx. An error is an *Error, or ctx's; the caller then forgets what
+	// count was given during this step, and the cursor is still the one from
+	// before it. Requests are reported with errors too.
+	Step(ctx context.Context, count func(Entry)) (Step, error)
+	// Cursor is where a Source of the same place, opened later, goes on after the
+	// steps that have succeeded. It is the source's own affair, never empty after
+	// a step, and safe to keep in a database.
+	Cursor() []byte
+	// Method names the way of measuring: "list" or "walk".
+	Method() string
+	// Close releases what the source holds.
+	Close() error
+}
+
+// Prober is a Source that can tell whether the whole place is empty, which a
+// Source restricted to a prefix cannot know from its steps.
+type Prober interface {
+	Empty(ctx context.Context) (bool, error)
+}
+
+// Detector is a Source that finds out the signing region by itself.
+type Detector interface {
+	// DetectedRegion is the region that requests are signed for; empty while
+	// unknown.
+	DetectedRegion() string
+}
+
+// Bucket is all that is needed to open a bucket; a nil cursor opens it at its
+// beginning. Likewise Tree.
+type Bucket struct {
+	// Endpoint is the address of the S3 service; empty means AWS.
+	Endpoint  string
+	Bucket    string
+	AccessKey string
+	Secret    purser.Secret
+	Signature purser.Signature
+	// Region is the signing region; empty means: find out.
+	Region string
+	// Prefix restricts the source to keys that begin with it.
+	Prefix string
+}
+
+// Tree is all that is needed to open a directory tree.
+type Tree struct {
+	// Root is the absolute path of the directory. One that does not exist holds
+	// nothing and is complete.
+	Root string
+}
