@@ -1,0 +1,26 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/oas"
+)
+
+// StorageUtilizationGetPublic answers GET /storage-providers/utilization.
+func (h *handlers) StorageUtilizationGetPublic(ctx context.Context) (*oas.StorageUtilizationHeaders, error) {
+	utilization, err := h.utilization.Team(ctx, callFrom(ctx).principal)
+	if err != nil {
+		return nil, err
+	}
+	return toUtilization(utilization), nil
+}
+
+// StorageProvidersUtilization answers GET /storage-providers/{id}/utilization.
+func (h *handlers) StorageProvidersUtilization(ctx context.Context, params oas.StorageProvidersUtilizationParams) (*oas.ProviderUtilization, error) {
+	usage, err := h.utilization.Provider(ctx, callFrom(ctx).principal, purser.ProviderID(params.ID))
+	if err != nil {
+		return nil, err
+	}
+	return toProviderUtilization(usage, h.now()), nil
+}
