@@ -130,5 +130,3 @@ func run(ctx context.Context, r runner, name string, args ...any) error {
 	_, err := changed(ctx, r, name, args...)
 	return err
 }
-
-

@@ -8,7 +8,9 @@ import (
 	"github.com/purserhq/purser"
 )
 
-func noTeam(op string) error { return purser.Errorf(purser.KindNotFound, "store."+op, "No team with this id exists.") }
+func noTeam(op string) error {
+	return purser.Errorf(purser.KindNotFound, "store."+op, "No team with this id exists.")
+}
 
 func noKey(op string) error { return purser.NotFound("store."+op, "API key") }
 
