@@ -53,8 +53,13 @@ type S3Config struct {
 // other: a change of endpoint, bucket, access key or site could point it at a
 // stranger's server.
 func (c S3Config) SameLocation(other S3Config) bool {
-	return c.Endpoint == other.Endpoint && c.Bucket == other.Bucket &&
-		c.AccessKey == other.AccessKey && c.Region == other.Region
+	return c.SamePlace(other) && c.AccessKey == other.AccessKey
+}
+
+// SamePlace reports whether c and other name the same bucket, so that what was
+// measured of one holds for the other.
+func (c S3Config) SamePlace(other S3Config) bool {
+	return c.Endpoint == other.Endpoint && c.Bucket == other.Bucket && c.Region == other.Region
 }
 
 // Signature is a version of the S3 request signature.

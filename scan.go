@@ -40,13 +40,17 @@ type Scan struct {
 
 // ScanError says why a scan failed, or what is odd about a scan that did not.
 type ScanError struct {
-	// Code is stable and for programs: see ScanCodes in internal/metering/source.
+	// Code is stable and for programs: see internal/metering/source.
 	Code string
 	// Message is one sentence saying what is wrong.
 	Message string
 	// Hint is one sentence saying what to do about it.
 	Hint string
 }
+
+// ScanCodeChanged is the code of a scan that ended because what it measured was
+// changed or deleted.
+const ScanCodeChanged = "provider_changed"
 
 // MeteringRule counts the keys that begin with Prefix for Category. Of the
 // rules that match, the first one listed wins.

@@ -23,7 +23,7 @@ const (
 	CodeNoProgress      = "no_progress"  // pages without end
 	CodeUnreadable      = "unreadable"   // parts of a tree could not be read
 	CodeFolderEmpty     = "folder_empty" // done, but the team's folder holds nothing while the bucket does
-	CodeChanged         = "provider_changed"
+	CodeChanged         = purser.ScanCodeChanged
 	CodeServerError     = "server_error" // the store answers 5xx
 	CodeInternal        = "internal"
 )
