@@ -25,3 +25,14 @@ const (
 	AuditOK     = "ok"
 	AuditDenied = "denied"
 )
+
+// AuditLink is an audit event with its place in its team's chain, in which each
+// row carries the hash of the one before; see internal/audit.
+type AuditLink struct {
+	AuditEvent
+	// Seq counts from 1 without gaps.
+	Seq int64
+	// Prev is the hash of the link before; empty for the first.
+	Prev []byte
+	Hash []byte
+}

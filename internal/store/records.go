@@ -90,16 +90,9 @@ func (r reads) ListAudit(ctx context.Context, team purser.TeamID, page purser.Pa
 	return list(ctx, r.run, scan, position, "ListAudit", page, string(team))
 }
 
-// AuditLink is an audit event with its place in the team's chain.
-type AuditLink struct {
-	purser.AuditEvent
-	Seq        int64
-	Prev, Hash []byte
-}
-
 // WalkAudit returns a team's whole audit chain in order, for its verification.
-func (r reads) WalkAudit(ctx context.Context, team purser.TeamID) ([]AuditLink, error) {
-	return all(ctx, r.run, func(row scanner) (l AuditLink, err error) {
+func (r reads) WalkAudit(ctx context.Context, team purser.TeamID) ([]purser.AuditLink, error) {
+	return all(ctx, r.run, func(row scanner) (l purser.AuditLink, err error) {
 		l.AuditEvent, err = scanAudit(row, &l.Seq, &l.Prev, &l.Hash)
 		return l, err
 	}, "WalkAudit", string(team))
