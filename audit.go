@@ -7,13 +7,13 @@ type AuditEvent struct {
 	ID     EventID
 	TeamID TeamID
 	At     time.Time
-	// Actor is the id of the API key that acted, or "system".
+	// Actor is the id of the API key that acted, or ActorSystem.
 	Actor string
 	// Action names the operation, noun first: "provider.create".
 	Action string
 	// Target is the id of the object; empty when there is none yet.
 	Target string
-	// Result is "ok" or "denied".
+	// Result is AuditOK or AuditDenied.
 	Result        string
 	RequestID     string
 	SourceAddress string
@@ -21,10 +21,14 @@ type AuditEvent struct {
 	Fields []string
 }
 
+// The results of audited operations.
 const (
 	AuditOK     = "ok"
 	AuditDenied = "denied"
 )
+
+// ActorSystem is the actor of what the server does by itself.
+const ActorSystem = "system"
 
 // AuditLink is an audit event with its place in its team's chain, in which each
 // row carries the hash of the one before; see internal/audit.
