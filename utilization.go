@@ -28,7 +28,7 @@ func (b Bytes) Human() string {
 	return fmt.Sprintf("%.1f %s", value, units[unit])
 }
 
-var bytesPattern = regexp.MustCompile(`^([0-9]{1,18})(?:\.([0-9]{1,3}))?\s*([kKMGTPE]?)(i?)[bB]?$`)
+var bytesPattern = regexp.MustCompile(`^([0-9]{1,19})(?:\.([0-9]{1,3}))?\s*([kKMGTPE]?)(i?)[bB]?$`)
 
 // ParseBytes reads an amount of storage: decimal digits, optionally with a
 // binary (KiB … EiB) or decimal (kB … EB) unit.
