@@ -45,13 +45,12 @@ type RangeKey struct {
 // Range is the saved work of a part of a scan.
 type Range struct {
 	RangeKey
-	// ProviderVersion is the version of the provider the scan began with; 0 for a
-	// tree.
-	ProviderVersion int64
-	Cursor          []byte
-	Tallies         Tallies
-	Requests        int64
-	Incomplete      *purser.ScanError
+	// Place is a fingerprint of what the scan began to measure, and by which rules.
+	Place      int64
+	Cursor     []byte
+	Tallies    Tallies
+	Requests   int64
+	Incomplete *purser.ScanError
 	// Failures counts the slices in a row that got nowhere.
 	Failures int64
 	// Fence is the number under which the range was claimed: only its holder may
@@ -231,8 +230,8 @@ func (t *Tx) DeleteScansBefore(ctx context.Context, team purser.TeamID, before t
 }
 
 // CreateRange stores a new range from which nothing was read yet.
-func (t *Tx) CreateRange(ctx context.Context, key RangeKey, providerVersion int64) error {
-	return run(ctx, t.run, "CreateRange", string(key.TeamID), string(key.ScanID), key.Number, providerVersion)
+func (t *Tx) CreateRange(ctx context.Context, key RangeKey, place int64) error {
+	return run(ctx, t.run, "CreateRange", string(key.TeamID), string(key.ScanID), key.Number, place)
 }
 
 // TakeIdleRanges returns up to limit ranges that nobody holds a lease on, and
@@ -256,18 +255,11 @@ func (t *Tx) OfferRange(ctx context.Context, key RangeKey, until time.Time) (fen
 func (t *Tx) ClaimRange(ctx context.Context, key RangeKey, fence int64, until time.Time) (Range, error) {
 	return one(ctx, t.run, func(row scanner) (Range, error) {
 		r := Range{RangeKey: key, LeaseUntil: until}
-		var tallies string
-		var incomplete sql.NullString
-		if err := row.Scan(&r.Fence, &r.ProviderVersion, &r.Cursor, &tallies, &r.Requests, &incomplete, &r.Failures); err != nil {
+		var texts rangeTexts
+		if err := row.Scan(&r.Fence, &r.Place, &r.Cursor, &texts.tallies, &r.Requests, &texts.incomplete, &r.Failures); err != nil {
 			return r, err
 		}
-		if incomplete.Valid {
-			r.Incomplete = new(purser.ScanError)
-			if err := json.Unmarshal([]byte(incomplete.String), r.Incomplete); err != nil {
-				return r, err
-			}
-		}
-		return r, json.Unmarshal([]byte(tallies), &r.Tallies)
+		return r, texts.into(&r)
 	}, noScan("ClaimRange"), "ClaimRange", string(key.TeamID), string(key.ScanID), key.Number, fence, toMicros(until))
 }
 
@@ -296,9 +288,43 @@ func (t *Tx) SaveRange(ctx context.Context, r Range) error {
 		r.Cursor, string(tallies), r.Requests, incomplete, r.Failures, toMicros(r.LeaseUntil), r.Done)
 }
 
-// CountUndoneRanges returns how many ranges of a scan have work left.
-func (t *Tx) CountUndoneRanges(ctx context.Context, team purser.TeamID, id purser.ScanID) (int64, error) {
-	return one(ctx, t.run, func(row scanner) (n int64, err error) { return n, row.Scan(&n) }, nil, "CountUndoneRanges", string(team), string(id))
+// HoldsRange reports whether the range is still held under fence: nobody has
+// taken it over, and its scan has not ended.
+func (r reads) HoldsRange(ctx context.Context, key RangeKey, fence int64) (bool, error) {
+	n, err := one(ctx, r.run, func(row scanner) (n int64, err error) { return n, row.Scan(&n) }, nil, "HoldsRange",
+		string(key.TeamID), string(key.ScanID), key.Number, fence)
+	return n == 1, err
+}
+
+// ListRanges returns all ranges of a scan that has not ended.
+func (r reads) ListRanges(ctx context.Context, team purser.TeamID, id purser.ScanID) ([]Range, error) {
+	return all(ctx, r.run, func(row scanner) (Range, error) {
+		r := Range{RangeKey: RangeKey{TeamID: team, ScanID: id}}
+		var texts rangeTexts
+		var lease int64
+		if err := row.Scan(&r.Number, &r.Fence, &r.Place, &r.Cursor, &texts.tallies, &r.Requests, &texts.incomplete,
+			&r.Failures, &lease, &r.Done); err != nil {
+			return r, err
+		}
+		r.LeaseUntil = fromMicros(lease)
+		return r, texts.into(&r)
+	}, "ListRanges", string(team), string(id))
+}
+
+// rangeTexts are the columns of a range that hold JSON.
+type rangeTexts struct {
+	tallies    string
+	incomplete sql.NullString
+}
+
+func (t rangeTexts) into(r *Range) error {
+	if t.incomplete.Valid {
+		r.Incomplete = new(purser.ScanError)
+		if err := json.Unmarshal([]byte(t.incomplete.String), r.Incomplete); err != nil {
+			return err
+		}
+	}
+	return json.Unmarshal([]byte(t.tallies), &r.Tallies)
 }
 
 func scanSource(row scanner) (s Source, err error) {

@@ -111,11 +111,12 @@ CREATE INDEX scans_by_creation ON scans (team_id, created_at, id);
 CREATE UNIQUE INDEX scans_one_running ON scans (team_id, source_id) WHERE state IN ('queued', 'running');
 
 -- A range is a part of a running scan's key space. Its row is the work: gone when the scan has ended.
+-- place is a fingerprint of what the scan began to measure and by which rules.
 CREATE TABLE ranges (
     team_id     TEXT NOT NULL,
     scan_id     TEXT NOT NULL,
     number      BIGINT NOT NULL,
-    provider_version BIGINT NOT NULL,
+    place       BIGINT NOT NULL,
     cursor      BYTEA,
     tallies     TEXT NOT NULL,
     requests    BIGINT NOT NULL,

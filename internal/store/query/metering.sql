@@ -102,7 +102,7 @@ WHERE team_id = $1 AND id = $2 AND state IN ('queued', 'running')
 DELETE FROM scans WHERE team_id = $1 AND created_at < $2 AND state IN ('done', 'failed', 'cancelled')
 
 -- name: CreateRange
-INSERT INTO ranges (team_id, scan_id, number, provider_version, tallies, requests, failures, fence, lease_until, done)
+INSERT INTO ranges (team_id, scan_id, number, place, tallies, requests, failures, fence, lease_until, done)
 VALUES ($1, $2, $3, $4, '{}', 0, 0, 0, 0, FALSE)
 
 -- name: ListIdleRanges
@@ -119,7 +119,7 @@ RETURNING fence
 -- name: ClaimRange
 UPDATE ranges SET fence = fence + 1, lease_until = $5
 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4 AND NOT done
-RETURNING fence, provider_version, cursor, tallies, requests, incomplete, failures
+RETURNING fence, place, cursor, tallies, requests, incomplete, failures
 
 -- name: RenewLease
 UPDATE ranges SET lease_until = $5 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
@@ -128,8 +128,12 @@ UPDATE ranges SET lease_until = $5 WHERE team_id = $1 AND scan_id = $2 AND numbe
 UPDATE ranges SET cursor = $5, tallies = $6, requests = $7, incomplete = $8, failures = $9, lease_until = $10, done = $11
 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
 
--- name: CountUndoneRanges
-SELECT COUNT(*) FROM ranges WHERE team_id = $1 AND scan_id = $2 AND NOT done
+-- name: HoldsRange
+SELECT 1 FROM ranges WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
+
+-- name: ListRanges
+SELECT number, fence, place, cursor, tallies, requests, incomplete, failures, lease_until, done
+FROM ranges WHERE team_id = $1 AND scan_id = $2 ORDER BY number
 
 -- name: DeleteRanges
 DELETE FROM ranges WHERE team_id = $1 AND scan_id = $2
