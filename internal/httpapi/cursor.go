@@ -45,7 +45,7 @@ func (c cursors) encode(at place, p purser.Position) string {
 	}
 	b := make([]byte, 0, 128)
 	b = append(b, cursorVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(p.CreatedAt.UnixMicro())) //nolint:gosec // the bits are kept, not the number
+	b = binary.BigEndian.AppendUint64(b, uint64(p.CreatedAt.UnixMicro())) // the bits are kept, not the number
 	b = append(b, byte(len(p.ID)))                                        //nolint:gosec // ids have 15 characters
 	b = append(b, p.ID...)
 	b = append(b, c.mac.MAC(cursorPurpose, at.bind(b))...)

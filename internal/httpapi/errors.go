@@ -60,19 +60,31 @@ var answers = map[purser.Kind]answer{
 
 // Failures of the edge that are always the same.
 var (
-	errNoRoute = &purser.Error{Kind: purser.KindNotFound, Op: "httpapi.route",
-		Message: "There is no such path; GET " + Prefix + "/openapi.json lists those there are."}
-	errMethod = &purser.Error{Kind: kindMethod, Op: "httpapi.route",
-		Message: "This path does not support this method; the Allow header lists those it does."}
+	errNoRoute = &purser.Error{
+		Kind: purser.KindNotFound, Op: "httpapi.route",
+		Message: "There is no such path; GET " + Prefix + "/openapi.json lists those there are.",
+	}
+	errMethod = &purser.Error{
+		Kind: kindMethod, Op: "httpapi.route",
+		Message: "This path does not support this method; the Allow header lists those it does.",
+	}
 	errUnauthenticated = &purser.Error{Kind: purser.KindUnauthenticated, Op: "httpapi.authenticate"}
-	errTooLarge        = &purser.Error{Kind: kindTooLarge, Op: "httpapi.body",
-		Message: fmt.Sprintf("The body must be at most %d bytes.", maxBody)}
-	errContentType = &purser.Error{Kind: kindUnsupported, Op: "httpapi.body",
-		Message: "The body must be JSON in UTF-8; send it with Content-Type: application/json."}
-	errTimeout = &purser.Error{Kind: kindTimeout, Op: "httpapi.body",
-		Message: "The body did not arrive in time; send the request again."}
-	errContract = &purser.Error{Kind: purser.KindInvalid, Op: "httpapi.decode",
-		Message: "The request does not fit the description of the API; see " + Prefix + "/openapi.json."}
+	errTooLarge        = &purser.Error{
+		Kind: kindTooLarge, Op: "httpapi.body",
+		Message: fmt.Sprintf("The body must be at most %d bytes.", maxBody),
+	}
+	errContentType = &purser.Error{
+		Kind: kindUnsupported, Op: "httpapi.body",
+		Message: "The body must be JSON in UTF-8; send it with Content-Type: application/json.",
+	}
+	errTimeout = &purser.Error{
+		Kind: kindTimeout, Op: "httpapi.body",
+		Message: "The body did not arrive in time; send the request again.",
+	}
+	errContract = &purser.Error{
+		Kind: purser.KindInvalid, Op: "httpapi.decode",
+		Message: "The request does not fit the description of the API; see " + Prefix + "/openapi.json.",
+	}
 )
 
 // unauthenticatedMessage is for all keys that do not count: whoever guesses

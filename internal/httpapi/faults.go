@@ -149,8 +149,10 @@ func typeSentence(k *kind.Type) string {
 	if k.Got == "null" {
 		return "must not be null"
 	}
-	names := map[string]string{"string": "a string", "boolean": "true or false", "object": "an object",
-		"array": "a list", "integer": "a whole number", "number": "a number", "null": "null"}
+	names := map[string]string{
+		"string": "a string", "boolean": "true or false", "object": "an object",
+		"array": "a list", "integer": "a whole number", "number": "a number", "null": "null",
+	}
 	want := slices.Clone(k.Want)
 	slices.SortFunc(want, func(a, b string) int { // null is the least likely wish
 		if a == "null" {

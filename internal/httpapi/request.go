@@ -143,7 +143,7 @@ func parseJSON(raw []byte) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := decoder.ReadToken(); err != io.EOF {
+	if _, err := decoder.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, &jsontext.SyntacticError{ByteOffset: decoder.InputOffset()}
 	}
 	return value, nil

@@ -97,7 +97,7 @@ func (r poolRunner) query(ctx context.Context, name string, args ...any) (*sql.R
 	return st.QueryContext(ctx, args...)
 }
 
-func (r poolRunner) exec(ctx context.Context, name string, args ...any) (sql.Result, error) {
+func (poolRunner) exec(_ context.Context, name string, _ ...any) (sql.Result, error) {
 	panic("store: " + name + " changes something outside a transaction")
 }
 
