@@ -1,0 +1,91 @@
+# What contributors run. `make` alone lists it.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS   += --no-builtin-rules
+
+# Purser is built without cgo. Everything else is too, and with the flags of the binary, so that all targets share one
+# build cache: the packages are compiled once on a fresh machine.
+export CGO_ENABLED := 0
+export GOFLAGS     := $(strip $(filter-out -trimpath,$(GOFLAGS)) -trimpath)
+
+# Flags for `purser demo`, for example DEMO_FLAGS=--once.
+DEMO_FLAGS ?=
+# Which tests and benchmarks: PKG=./internal/store RUN=TestPaging
+PKG ?= ./...
+RUN ?= .
+
+LINT    := bin/golangci-lint
+GOFUMPT := bin/gofumpt
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/purser, a static binary
+	go build -ldflags '-s -w' -o bin/purser ./cmd/purser
+
+.PHONY: demo
+demo: build ## start a server with sample buckets and measure them; DEMO_FLAGS=--once ends after that
+	bin/purser demo $(DEMO_FLAGS)
+
+.PHONY: test
+test: ## run all tests, on SQLite and PostgreSQL; PKG=./internal/store RUN=Name for some
+	scripts/test-services go test -run '$(RUN)' $(PKG)
+
+.PHONY: race
+race: ## run all tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 scripts/test-services go test -race -run '$(RUN)' $(PKG)
+
+.PHONY: check
+check: ## run what CI runs: format, vet, lint, generate-and-diff, tests
+	.ci/run
+
+.PHONY: fmt
+fmt: $(GOFUMPT) ## format the code
+	$(GOFUMPT) -w .
+
+.PHONY: fmt-check
+fmt-check: $(GOFUMPT) ## fail if code is not formatted
+	@out=$$($(GOFUMPT) -l .); [ -z "$$out" ] || { printf 'not formatted, run make fmt:\n%s\n' "$$out" >&2; exit 1; }
+
+.PHONY: vet
+vet: ## run go vet
+	go vet ./...
+
+.PHONY: lint
+lint: $(LINT) ## run the linter, which also holds the import table
+	$(LINT) run $(PKG)
+
+.PHONY: lint-rules
+lint-rules: $(LINT) ## prove that the import rules of the linter bite
+	scripts/test-lint
+
+.PHONY: generate
+generate: ## make api/openapi.json and internal/oas from api/openapi.yaml
+	go generate ./...
+
+.PHONY: generate-check
+generate-check: ## fail if generated files are not up to date
+	scripts/check-generated
+
+.PHONY: bench
+bench: ## run the Go benchmarks; PKG and RUN choose some
+	scripts/test-services go test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities (needs vuln.go.dev)
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+.PHONY: tools
+tools: $(LINT) $(GOFUMPT) ## build the linter and the formatter into bin/
+
+# One build for both; a grouped target, so that make -j does not start it twice.
+$(LINT) $(GOFUMPT) &: tools/go.mod tools/go.sum
+	cd tools && go build -o ../bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint mvdan.cc/gofumpt
+	@touch $(LINT) $(GOFUMPT)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
