@@ -3,9 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/purserhq/purser"
@@ -27,6 +25,7 @@ type batcher struct {
 	stopped    chan struct{} // closed by close
 	done       chan struct{} // closed when loop has ended
 	fail       func(error)
+	broken     error // the loop's own: why nothing is written any more
 }
 
 // change is one call of InTx.
@@ -108,74 +107,78 @@ func (b *batcher) waiting(first *change) []*change {
 }
 
 func (b *batcher) commit(batch []*change) {
-	defer func() {
-		for _, c := range batch {
-			close(c.done)
+	err := b.broken
+	if err == nil {
+		err = b.transact(batch)
+	}
+	for _, c := range batch {
+		if c.err == nil {
+			c.err = err
 		}
-	}()
+		close(c.done)
+	}
+}
+
+// transact runs a batch and commits it. Its error is that of the changes which
+// would have succeeded; the others keep their own.
+func (b *batcher) transact(batch []*change) error {
 	// The transaction outlives any one caller: it must not be rolled back for the
 	// others because one of them has gone.
-	sqlTx, err := b.db.BeginTx(context.Background(), nil)
-	if err == nil {
-		err = b.runAll(sqlTx, batch)
-	}
+	ctx := context.Background()
+	sqlTx, err := b.db.BeginTx(ctx, nil)
 	if err != nil {
-		if sqlTx != nil {
-			_ = sqlTx.Rollback()
-		}
-		b.failAll(batch, err)
-		return
+		return undone(err)
 	}
-	if err := sqlTx.Commit(); err != nil {
-		_ = sqlTx.Rollback()
-		b.failAll(batch, err)
-		if isIOError(err) {
-			b.fail(fmt.Errorf("the database could not be written: %w", err))
-		}
+	defer func() { _ = sqlTx.Rollback() }() // no effect after Commit
+	if err := b.runAll(ctx, b.newTx(sqlTx), batch); err != nil {
+		return undone(err)
+	}
+	switch err := sqlTx.Commit(); {
+	case err == nil:
+		return nil
+	case isSyncFailure(err), isDamage(err):
+		b.broken = unconfirmed(fmt.Errorf("the database could not be written: %w", err))
+		b.fail(b.broken)
+		return b.broken
+	default:
+		return undone(err)
 	}
 }
 
 // runAll runs each change behind a savepoint, so that one that fails takes
-// nothing else with it. It returns an error when the transaction itself is lost.
-func (b *batcher) runAll(sqlTx *sql.Tx, batch []*change) error {
-	tx := b.newTx(sqlTx)
+// nothing else with it. It returns an error when the transaction is to be rolled
+// back as a whole.
+func (*batcher) runAll(ctx context.Context, tx *Tx, batch []*change) error {
+	if len(batch) == 1 {
+		return batch[0].run(tx)
+	}
 	for _, c := range batch {
-		if err := c.ctx.Err(); err != nil {
-			c.err = convertError(err)
-			continue
-		}
-		if _, err := sqlTx.Exec("SAVEPOINT change"); err != nil {
+		if err := tx.exec(ctx, "Savepoint"); err != nil {
 			return err
 		}
-		c.err = convertError(runSafely(c.fn, tx))
-		end := "RELEASE change"
-		if c.err != nil {
-			end = "ROLLBACK TO change; RELEASE change"
+		if c.run(tx) != nil {
+			if err := tx.exec(ctx, "RollbackToSavepoint"); err != nil {
+				return err
+			}
 		}
-		if _, err := sqlTx.Exec(end); err != nil {
-			return errors.Join(err, c.err)
+		if err := tx.exec(ctx, "ReleaseSavepoint"); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// failAll gives every change that had succeeded the error that undid it.
-func (b *batcher) failAll(batch []*change, err error) {
-	err = convertError(err)
-	for _, c := range batch {
-		if c.err == nil {
-			c.err = &purser.Error{Kind: purser.KindUnavailable, Op: "store.InTx", Message: unavailable, RetryAfter: time.Second, Err: err}
-		}
-	}
+func (t *Tx) exec(ctx context.Context, name string) error {
+	_, err := t.run.exec(ctx, name)
+	return err
 }
 
-// runSafely turns a panic into an error: the goroutine belongs to everybody who
-// waits, not only to the caller whose function is wrong.
-func runSafely(fn func(*Tx) error, tx *Tx) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic in a transaction: %v\n%s", r, debug.Stack())
-		}
-	}()
-	return fn(tx)
+// run runs a change unless its caller has gone, and keeps its outcome.
+func (c *change) run(tx *Tx) error {
+	err := c.ctx.Err()
+	if err == nil {
+		err = runSafely(c.fn, tx)
+	}
+	c.err = convertError(err)
+	return c.err
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"math"
@@ -42,26 +43,40 @@ func nullText[S ~string](s S) any {
 // scanner is a row.
 type scanner interface{ Scan(dest ...any) error }
 
-// one returns the first row of a query, or notFound.
-func one[T any](ctx context.Context, r runner, scan func(scanner) (T, error), notFound error, name string, args ...any) (T, error) {
-	var zero T
+// scalar reads a row of one column.
+func scalar[T any](row scanner) (v T, err error) {
+	err = row.Scan(&v)
+	return v, err
+}
+
+// one returns the first row of a query. When there is none it returns the zero
+// value and what missing says about it.
+func one[T any](ctx context.Context, r runner, scan func(scanner) (T, error), missing func(op string) error, name string, args ...any) (T, error) {
+	var v, zero T
 	rows, err := r.query(ctx, name, args...)
 	if err != nil {
 		return zero, convertError(err)
 	}
-	defer func() { _ = rows.Close() }() // only frees; what went wrong is in Err
-	if !rows.Next() {
-		if err := rows.Err(); err != nil {
-			return zero, convertError(err)
-		}
-		return zero, notFound
+	found := rows.Next()
+	if found {
+		v, err = scan(rows)
 	}
-	v, err := scan(rows)
-	if err != nil {
+	// Close ends the statement, so that the transaction's next one does not meet
+	// it half done, and reports what went wrong after the first row.
+	if failed := cmp.Or(rows.Err(), rows.Close()); failed != nil {
+		err = failed
+	}
+	switch {
+	case err != nil:
 		return zero, convertError(err)
+	case !found:
+		return zero, missing(name)
 	}
 	return v, nil
 }
+
+// optional is the missing of things that need not be there.
+func optional(string) error { return nil }
 
 // all returns every row of a query.
 func all[T any](ctx context.Context, r runner, scan func(scanner) (T, error), name string, args ...any) ([]T, error) {
@@ -116,11 +131,12 @@ func changed(ctx context.Context, r runner, name string, args ...any) (int64, er
 	return n, convertError(err)
 }
 
-// mustChange runs a statement that changes exactly one row, or returns notFound.
-func mustChange(ctx context.Context, r runner, notFound error, name string, args ...any) error {
+// mustChange runs a statement that changes exactly one row, or returns what
+// missing says.
+func mustChange(ctx context.Context, r runner, missing func(op string) error, name string, args ...any) error {
 	n, err := changed(ctx, r, name, args...)
 	if err == nil && n == 0 {
-		return notFound
+		return missing(name)
 	}
 	return err
 }

@@ -17,6 +17,20 @@ import (
 
 const unavailable = "The database cannot take the request right now; nothing was changed. Try again."
 
+// undone is the error for a change that was lost through no fault of its own.
+func undone(err error) error {
+	return &purser.Error{Kind: purser.KindUnavailable, Op: "store.InTx", Message: unavailable, RetryAfter: time.Second, Err: err}
+}
+
+// unconfirmed is the error for a commit that the database neither confirmed nor
+// refused. Whoever repeats it blindly may do it twice.
+func unconfirmed(err error) error {
+	return &purser.Error{
+		Kind: purser.KindUnavailable, Op: "store.InTx", Err: err,
+		Message: "The database did not confirm the change, so it may or may not have been made. Look before you try again.",
+	}
+}
+
 // convertError turns what a database reports into a purser error, by number and
 // never by text. Errors that services returned from a transaction pass as they
 // are.
@@ -61,9 +75,19 @@ func isUniqueViolation(err error) bool {
 		sqlState(err) == "23505"
 }
 
-func isIOError(err error) bool {
+// isDamage reports whether SQLite found its file to be broken, or not its file
+// at all.
+func isDamage(err error) bool {
 	primary, _ := sqliteCode(err)
-	return primary == sqlite3.SQLITE_IOERR || primary == sqlite3.SQLITE_CORRUPT
+	return primary == sqlite3.SQLITE_CORRUPT || primary == sqlite3.SQLITE_NOTADB
+}
+
+// isSyncFailure reports whether SQLite could not make sure that what it wrote is
+// on disk. Other failures of writing (a full disk) come before that and leave
+// the database as it was.
+func isSyncFailure(err error) bool {
+	_, extended := sqliteCode(err)
+	return extended == sqlite3.SQLITE_IOERR_FSYNC || extended == sqlite3.SQLITE_IOERR_DIR_FSYNC
 }
 
 func isUnavailable(err error) bool {

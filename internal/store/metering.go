@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"math"
 	"time"
 
 	"github.com/purserhq/purser"
@@ -68,7 +69,7 @@ func (r reads) Now(ctx context.Context) (time.Time, error) {
 		var us int64
 		err := row.Scan(&us)
 		return fromMicros(us), err
-	}, nil, "Now")
+	}, optional, "Now")
 }
 
 // GetTeamUsage returns a team's counters.
@@ -79,12 +80,39 @@ func (r reads) GetTeamUsage(ctx context.Context, team purser.TeamID) (TeamUsage,
 			&u.PendingSources, &u.TroubledSources, &u.TotalFreeStorage)
 		u.MeasuredAt = fromNullMicros(measured)
 		return u, err
-	}, noTeam("GetTeamUsage"), "GetUtilization", string(team))
+	}, noTeam, "GetTeamUsage", string(team))
 }
 
-// RefreshTeamUsage adds a team's counters up again from its sources.
+// RefreshTeamUsage adds a team's counters up again from its sources. Sums stop at
+// the largest number there is. The team must be locked.
 func (t *Tx) RefreshTeamUsage(ctx context.Context, team purser.TeamID) error {
-	return mustChange(ctx, t.run, noTeam("RefreshTeamUsage"), "RefreshTeamUsage", string(team))
+	u, err := one(ctx, t.run, scanSums, noTeam, "SumSources", string(team))
+	if err != nil {
+		return err
+	}
+	return mustChange(ctx, t.run, noTeam, "SetTeamUsage", string(team), int64(u.Dataset), int64(u.Model), int64(u.NotebookWorkspace),
+		int64(u.SharedStorage), nullMicros(u.MeasuredAt), u.PendingSources, u.TroubledSources)
+}
+
+func scanSums(row scanner) (u TeamUsage, err error) {
+	var upper, lower [4]int64
+	var measured sql.NullInt64
+	err = row.Scan(&upper[0], &lower[0], &upper[1], &lower[1], &upper[2], &lower[2], &upper[3], &lower[3],
+		&measured, &u.PendingSources, &u.TroubledSources)
+	for i, sum := range []*purser.Bytes{&u.Dataset, &u.Model, &u.NotebookWorkspace, &u.SharedStorage} {
+		*sum = joinHalves(upper[i], lower[i])
+	}
+	u.MeasuredAt = fromNullMicros(measured)
+	return u, err
+}
+
+// joinHalves returns upper × 2³² + lower, or the largest number there is.
+func joinHalves(upper, lower int64) purser.Bytes {
+	upper += lower >> 32
+	if upper > math.MaxInt32 {
+		return math.MaxInt64
+	}
+	return purser.Bytes(upper<<32 | lower&math.MaxUint32)
 }
 
 // GetSourceUsage returns the newest complete measurement of a provider's bucket.
@@ -96,20 +124,21 @@ func (r reads) GetSourceUsage(ctx context.Context, team purser.TeamID, provider 
 			return u, err
 		}
 		u.MeasuredAt = fromNullMicros(measured)
-		return u, json.Unmarshal([]byte(tallies), &u.Tallies)
-	}, noProvider("GetSourceUsage"), "GetSourceUsage", string(team), string(provider))
+		err = json.Unmarshal([]byte(tallies), &u.Tallies)
+		return u, err
+	}, noProvider, "GetSourceUsage", string(team), string(provider))
 }
 
 func noSource(op string) error { return purser.NotFound("store."+op, "source") }
 
 // GetSource returns one of a team's sources.
 func (r reads) GetSource(ctx context.Context, team purser.TeamID, id purser.SourceID) (Source, error) {
-	return one(ctx, r.run, scanSource, noSource("GetSource"), "GetSource", string(team), string(id))
+	return one(ctx, r.run, scanSource, noSource, "GetSource", string(team), string(id))
 }
 
 // GetSourceOfProvider returns the source that is a provider's bucket.
 func (r reads) GetSourceOfProvider(ctx context.Context, team purser.TeamID, id purser.ProviderID) (Source, error) {
-	return one(ctx, r.run, scanSource, noProvider("GetSourceOfProvider"), "GetSourceOfProvider", string(team), string(id))
+	return one(ctx, r.run, scanSource, noProvider, "GetSourceOfProvider", string(team), string(id))
 }
 
 // ListSources returns all sources of a team.
@@ -125,7 +154,7 @@ func (r reads) ListTreeSources(ctx context.Context) ([]Source, error) {
 // ListTeamsWithoutTree returns up to limit teams that have no source yet for a
 // tree that the operator has configured.
 func (r reads) ListTeamsWithoutTree(ctx context.Context, category purser.Category, path string, limit int) ([]purser.TeamID, error) {
-	return all(ctx, r.run, func(row scanner) (id purser.TeamID, err error) { return id, row.Scan(&id) },
+	return all(ctx, r.run, scalar[purser.TeamID],
 		"ListTeamsWithoutTree", string(category), path, limit)
 }
 
@@ -177,13 +206,13 @@ func noScan(op string) error { return purser.NotFound("store."+op, "scan") }
 
 // GetScan returns a team's scan.
 func (r reads) GetScan(ctx context.Context, team purser.TeamID, id purser.ScanID) (purser.Scan, error) {
-	return one(ctx, r.run, scanScan, noScan("GetScan"), "GetScan", string(team), string(id))
+	return one(ctx, r.run, scanScan, noScan, "GetScan", string(team), string(id))
 }
 
 // GetRunningScan returns the scan of a source that is queued or running;
 // KindNotFound if there is none.
 func (r reads) GetRunningScan(ctx context.Context, team purser.TeamID, source purser.SourceID) (purser.Scan, error) {
-	return one(ctx, r.run, scanScan, noScan("GetRunningScan"), "GetRunningScan", string(team), string(source))
+	return one(ctx, r.run, scanScan, noScan, "GetRunningScan", string(team), string(source))
 }
 
 // ListScans returns a page of a team's scans.
@@ -238,15 +267,15 @@ func (t *Tx) CreateRange(ctx context.Context, key RangeKey, place int64) error {
 // keeps other nodes from taking them until the transaction has ended.
 func (t *Tx) TakeIdleRanges(ctx context.Context, now time.Time, limit int) ([]RangeKey, error) {
 	return all(ctx, t.run, func(row scanner) (k RangeKey, err error) {
-		var fence int64
-		return k, row.Scan(&k.TeamID, &k.ScanID, &k.Number, &fence)
+		err = row.Scan(&k.TeamID, &k.ScanID, &k.Number)
+		return k, err
 	}, "ListIdleRanges", toMicros(now), limit)
 }
 
 // OfferRange reserves a range, until a time, for the worker that is told the
 // returned fence. Whoever held it before can no longer save.
 func (t *Tx) OfferRange(ctx context.Context, key RangeKey, until time.Time) (fence int64, err error) {
-	return one(ctx, t.run, func(row scanner) (n int64, err error) { return n, row.Scan(&n) }, noScan("OfferRange"),
+	return one(ctx, t.run, scalar[int64], noScan,
 		"OfferRange", string(key.TeamID), string(key.ScanID), key.Number, toMicros(until))
 }
 
@@ -259,14 +288,15 @@ func (t *Tx) ClaimRange(ctx context.Context, key RangeKey, fence int64, until ti
 		if err := row.Scan(&r.Fence, &r.Place, &r.Cursor, &texts.tallies, &r.Requests, &texts.incomplete, &r.Failures); err != nil {
 			return r, err
 		}
-		return r, texts.into(&r)
-	}, noScan("ClaimRange"), "ClaimRange", string(key.TeamID), string(key.ScanID), key.Number, fence, toMicros(until))
+		err := texts.into(&r)
+		return r, err
+	}, noScan, "ClaimRange", string(key.TeamID), string(key.ScanID), key.Number, fence, toMicros(until))
 }
 
 // RenewLease extends the lease of whoever claimed the range under fence;
 // KindNotFound if it was taken over or its scan has ended.
 func (t *Tx) RenewLease(ctx context.Context, key RangeKey, fence int64, until time.Time) error {
-	return mustChange(ctx, t.run, noScan("RenewLease"), "RenewLease", string(key.TeamID), string(key.ScanID), key.Number, fence, toMicros(until))
+	return mustChange(ctx, t.run, noScan, "RenewLease", string(key.TeamID), string(key.ScanID), key.Number, fence, toMicros(until))
 }
 
 // SaveRange stores the work done on a range; KindNotFound if it was taken over
@@ -284,14 +314,14 @@ func (t *Tx) SaveRange(ctx context.Context, r Range) error {
 		}
 		incomplete = string(text)
 	}
-	return mustChange(ctx, t.run, noScan("SaveRange"), "SaveRange", string(r.TeamID), string(r.ScanID), r.Number, r.Fence,
+	return mustChange(ctx, t.run, noScan, "SaveRange", string(r.TeamID), string(r.ScanID), r.Number, r.Fence,
 		r.Cursor, string(tallies), r.Requests, incomplete, r.Failures, toMicros(r.LeaseUntil), r.Done)
 }
 
 // HoldsRange reports whether the range is still held under fence: nobody has
 // taken it over, and its scan has not ended.
 func (r reads) HoldsRange(ctx context.Context, key RangeKey, fence int64) (bool, error) {
-	n, err := one(ctx, r.run, func(row scanner) (n int64, err error) { return n, row.Scan(&n) }, nil, "HoldsRange",
+	n, err := one(ctx, r.run, scalar[int64], optional, "HoldsRange",
 		string(key.TeamID), string(key.ScanID), key.Number, fence)
 	return n == 1, err
 }
@@ -307,7 +337,8 @@ func (r reads) ListRanges(ctx context.Context, team purser.TeamID, id purser.Sca
 			return r, err
 		}
 		r.LeaseUntil = fromMicros(lease)
-		return r, texts.into(&r)
+		err := texts.into(&r)
+		return r, err
 	}, "ListRanges", string(team), string(id))
 }
 

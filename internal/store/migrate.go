@@ -9,7 +9,8 @@ import (
 	"io/fs"
 
 	"github.com/pressly/goose/v3"
-	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/purserhq/purser"
 )
 
 //go:embed migration/*.sql
@@ -25,21 +26,34 @@ const migrationLock = 0x70757273
 
 // runMigrations brings the schema up to date. A schema newer than this program
 // knows stops the start: writing to it could destroy what the newer one keeps.
-func runMigrations(ctx context.Context, s *Store, others []Migration) error {
-	unlock, err := s.lockMigrations(ctx)
+func runMigrations(ctx context.Context, db *sql.DB, dialect Dialect, others []Migration) error {
+	unlock, err := lockMigrations(ctx, db, dialect)
 	if err != nil {
-		return err
+		return cannotMigrate(err)
 	}
 	defer unlock()
-	if err := migrateOwn(ctx, s.writer, s.dialect); err != nil {
-		return err
+	if err := migrateOwn(ctx, db, dialect); err != nil {
+		return cannotMigrate(err)
 	}
 	for _, migrate := range others {
-		if err := migrate(ctx, s.writer, s.dialect); err != nil {
-			return fmt.Errorf("migrate: %w", err)
+		if err := migrate(ctx, db, dialect); err != nil {
+			return cannotMigrate(err)
 		}
 	}
 	return nil
+}
+
+// cannotMigrate makes a sentence of what stopped the migrations, unless it is
+// one already.
+func cannotMigrate(err error) error {
+	var known *purser.Error
+	if errors.As(err, &known) {
+		return err
+	}
+	return &purser.Error{
+		Kind: purser.KindUnavailable, Op: "store.Open", Err: err,
+		Message: fmt.Sprintf("the database's tables cannot be brought up to date: %v", err),
+	}
 }
 
 func migrateOwn(ctx context.Context, db *sql.DB, dialect Dialect) error {
@@ -71,25 +85,20 @@ func migrateOwn(ctx context.Context, db *sql.DB, dialect Dialect) error {
 
 // lockMigrations makes nodes on one PostgreSQL migrate one after the other. On
 // SQLite there is only one process.
-func (s *Store) lockMigrations(ctx context.Context) (unlock func(), err error) {
-	if s.dialect == SQLite {
+func lockMigrations(ctx context.Context, db *sql.DB, dialect Dialect) (unlock func(), err error) {
+	if dialect == SQLite {
 		return func() {}, nil
 	}
-	conn, err := s.jobs.Conn(ctx)
+	conn, err := db.Conn(ctx)
 	if err != nil {
-		return nil, convertError(err)
+		return nil, err
 	}
 	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLock)); err != nil {
-		return nil, errors.Join(convertError(err), conn.Close())
+		return nil, errors.Join(err, conn.Close())
 	}
 	return func() {
-		// Closing the connection would do as well: the lock goes with the session.
+		// Closing the session would do as well: the lock goes with it.
 		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(migrationLock))
 		_ = conn.Close()
 	}, nil
-}
-
-func isNotADatabase(err error) bool {
-	primary, _ := sqliteCode(err)
-	return primary == sqlite3.SQLITE_NOTADB
 }

@@ -26,6 +26,10 @@ func OpenPostgres(ctx context.Context, url string, migrate ...Migration) (*Store
 		}
 		return nil, err
 	}
+	return openPostgres(ctx, config, migrate)
+}
+
+func openPostgres(ctx context.Context, config *pgx.ConnConfig, migrate []Migration) (*Store, error) {
 	setDefault(config.RuntimeParams, "application_name", "purser")
 	// A request never waits longer than its own time limit, and a lock is never
 	// held for the sake of a client that has gone.
@@ -38,21 +42,29 @@ func OpenPostgres(ctx context.Context, url string, migrate ...Migration) (*Store
 	s.writer = s.pool
 	s.jobs = openPgPool(config, 4)
 	s.reads = reads{run: poolRunner{&statements{dialect: Postgres, db: s.pool}}}
-	if err := s.start(ctx, migrate); err != nil {
+	if err := s.start(ctx, config, migrate); err != nil {
 		s.closePools()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Store) start(ctx context.Context, migrate []Migration) error {
+func (s *Store) start(ctx context.Context, config *pgx.ConnConfig, migrate []Migration) error {
 	if err := s.pool.PingContext(ctx); err != nil {
 		return &purser.Error{
 			Kind: purser.KindUnavailable, Op: "store.OpenPostgres", Err: err,
 			Message: fmt.Sprintf("PostgreSQL does not answer (%s); check --database-url, and that the server runs and lets this user in", pgReason(err)),
 		}
 	}
-	return runMigrations(ctx, s, migrate)
+	// A migration of a large table may take long, and so may the wait for the node
+	// that is at it already.
+	patient := config.Copy()
+	for _, limit := range []string{"statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"} {
+		patient.RuntimeParams[limit] = "0"
+	}
+	db := openPgPool(patient, 4)
+	defer func() { _ = db.Close() }() // a failure to part changes nothing
+	return runMigrations(ctx, db, Postgres, migrate)
 }
 
 // pgReason tells the sort of failure without repeating the address or user.

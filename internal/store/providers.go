@@ -27,7 +27,7 @@ func noProvider(op string) error { return purser.NotFound("store."+op, "storage 
 // GetProvider returns a team's provider; KindNotFound if the team has none with
 // this id.
 func (r reads) GetProvider(ctx context.Context, team purser.TeamID, id purser.ProviderID) (purser.Provider, error) {
-	return one(ctx, r.run, scanProvider, noProvider("GetProvider"), "GetProvider", string(team), string(id))
+	return one(ctx, r.run, scanProvider, noProvider, "GetProvider", string(team), string(id))
 }
 
 // ListProviders returns a page of a team's providers.
@@ -40,8 +40,9 @@ func (r reads) ListProviders(ctx context.Context, team purser.TeamID, page purse
 // GetCredential returns the sealed secret of a provider.
 func (r reads) GetCredential(ctx context.Context, team purser.TeamID, id purser.ProviderID) (Credential, error) {
 	return one(ctx, r.run, func(row scanner) (c Credential, err error) {
-		return c, row.Scan(&c.Sealed, &c.Version, &c.DetectedRegion)
-	}, noProvider("GetCredential"), "GetCredential", string(team), string(id))
+		err = row.Scan(&c.Sealed, &c.Version, &c.DetectedRegion)
+		return c, err
+	}, noProvider, "GetCredential", string(team), string(id))
 }
 
 // GetMeteringRules returns a provider's own rules; none means the default ones.
@@ -51,8 +52,9 @@ func (r reads) GetMeteringRules(ctx context.Context, team purser.TeamID, id purs
 		if err := row.Scan(&text); err != nil {
 			return nil, err
 		}
-		return rules, json.Unmarshal([]byte(text), &rules)
-	}, noProvider("GetMeteringRules"), "GetMeteringRules", string(team), string(id))
+		err = json.Unmarshal([]byte(text), &rules)
+		return rules, err
+	}, noProvider, "GetMeteringRules", string(team), string(id))
 }
 
 // CreateProvider stores a new provider and its sealed secret, version 1.
@@ -64,7 +66,7 @@ func (t *Tx) CreateProvider(ctx context.Context, p purser.Provider, sealed []byt
 
 // UpdateProvider replaces what users may change of a provider.
 func (t *Tx) UpdateProvider(ctx context.Context, p purser.Provider) error {
-	return mustChange(ctx, t.run, noProvider("UpdateProvider"), "UpdateProvider", string(p.TeamID), string(p.ID), p.Name, p.TeamDefault,
+	return mustChange(ctx, t.run, noProvider, "UpdateProvider", string(p.TeamID), string(p.ID), p.Name, p.TeamDefault,
 		nullText(p.S3.Endpoint), p.S3.Bucket, p.S3.AccessKey, nullText(p.S3.Region), p.S3.RetainData,
 		nullText(p.S3.SignatureVersion), p.Version, toMicros(p.UpdatedAt))
 }
@@ -72,7 +74,7 @@ func (t *Tx) UpdateProvider(ctx context.Context, p purser.Provider) error {
 // SetProviderSecret replaces the sealed secret, and forgets the signing region
 // that was found with the old one.
 func (t *Tx) SetProviderSecret(ctx context.Context, team purser.TeamID, id purser.ProviderID, sealed []byte, version int64) error {
-	return mustChange(ctx, t.run, noProvider("SetProviderSecret"), "SetProviderSecret", string(team), string(id), sealed, version)
+	return mustChange(ctx, t.run, noProvider, "SetProviderSecret", string(team), string(id), sealed, version)
 }
 
 // SetDetectedRegion remembers the signing region of a provider's bucket, unless
@@ -89,7 +91,7 @@ func (t *Tx) ClearTeamDefault(ctx context.Context, team purser.TeamID, keep purs
 
 // DeleteProvider deletes a provider. Its source must be gone before.
 func (t *Tx) DeleteProvider(ctx context.Context, team purser.TeamID, id purser.ProviderID) error {
-	return mustChange(ctx, t.run, noProvider("DeleteProvider"), "DeleteProvider", string(team), string(id))
+	return mustChange(ctx, t.run, noProvider, "DeleteProvider", string(team), string(id))
 }
 
 // SetMeteringRules replaces a provider's own rules and gives it a new version.
@@ -98,7 +100,7 @@ func (t *Tx) SetMeteringRules(ctx context.Context, team purser.TeamID, id purser
 	if err != nil {
 		return convertError(err)
 	}
-	return mustChange(ctx, t.run, noProvider("SetMeteringRules"), "SetMeteringRules", string(team), string(id), string(text), toMicros(now))
+	return mustChange(ctx, t.run, noProvider, "SetMeteringRules", string(team), string(id), string(text), toMicros(now))
 }
 
 func scanProvider(row scanner) (p purser.Provider, err error) {

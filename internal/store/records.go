@@ -27,7 +27,7 @@ func (s *Store) CreateKeyset(ctx context.Context, name string, wrapped []byte) (
 }
 
 func loadKeyset(ctx context.Context, r runner, name string) ([]byte, error) {
-	return one(ctx, r, func(row scanner) (wrapped []byte, err error) { return wrapped, row.Scan(&wrapped) }, nil, "LoadKeyset", name)
+	return one(ctx, r, scalar[[]byte], optional, "LoadKeyset", name)
 }
 
 // Answer is the stored first answer to a request with an Idempotency-Key.
@@ -45,7 +45,7 @@ func (r reads) GetAnswer(ctx context.Context, team purser.TeamID, key string) (A
 		err = row.Scan(&a.BodyHash, &a.Sealed, &created)
 		a.CreatedAt = fromMicros(created)
 		return a, err
-	}, nil, "GetAnswer", string(team), key)
+	}, optional, "GetAnswer", string(team), key)
 }
 
 // SaveAnswer stores an answer, in place of an older one under the same key.
@@ -62,7 +62,7 @@ func (t *Tx) DeleteAnswersBefore(ctx context.Context, before time.Time) error {
 func (t *Tx) LastAudit(ctx context.Context, team purser.TeamID) (seq int64, hash []byte, err error) {
 	_, err = one(ctx, t.run, func(row scanner) (struct{}, error) {
 		return struct{}{}, row.Scan(&seq, &hash)
-	}, nil, "LastAudit", string(team))
+	}, optional, "LastAudit", string(team))
 	return seq, hash, err
 }
 
@@ -106,5 +106,6 @@ func scanAudit(row scanner, more ...any) (e purser.AuditEvent, err error) {
 		return e, err
 	}
 	e.At = fromMicros(at)
-	return e, json.Unmarshal([]byte(fields), &e.Fields)
+	err = json.Unmarshal([]byte(fields), &e.Fields)
+	return e, err
 }

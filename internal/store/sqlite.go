@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite"
 
 	"github.com/purserhq/purser"
 )
@@ -41,7 +41,8 @@ func OpenSQLite(ctx context.Context, dir string, migrate ...Migration) (*Store, 
 	path := filepath.Join(dir, "purser.db")
 	s, err := openSQLite(ctx, path, migrate)
 	if err != nil {
-		return nil, errors.Join(err, unlock())
+		_ = unlock() // the error that led here matters more
+		return nil, err
 	}
 	s.unlock = unlock
 	return s, nil
@@ -52,6 +53,10 @@ func openSQLite(ctx context.Context, path string, migrate []Migration) (_ *Store
 	if err != nil {
 		return nil, err
 	}
+	// A commit waits for the data and the file's size, not for the time of the last
+	// change as well: as SQLite does wherever it is built by its own script. Where
+	// there is no such call, fsync stays.
+	_, _ = sqlite.Fdatasync(true)
 	s := &Store{dialect: SQLite, failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -70,7 +75,7 @@ func openSQLite(ctx context.Context, path string, migrate []Migration) (_ *Store
 	if err := s.checkSQLite(ctx, path, existed); err != nil {
 		return nil, err
 	}
-	if err := runMigrations(ctx, s, migrate); err != nil {
+	if err := runMigrations(ctx, s.writer, SQLite, migrate); err != nil {
 		return nil, err
 	}
 	readers := &statements{dialect: SQLite, db: s.pool}
@@ -104,7 +109,9 @@ func (s *Store) closePools() {
 // wants it later cannot wait for it.
 func openPool(path string, connections int) (*sql.DB, error) {
 	pragmas := []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-16384)", "journal_size_limit(67108864)"}
-	db, err := sql.Open("sqlite", "file:"+uriPath(path)+"?_txlock=immediate&_pragma="+strings.Join(pragmas, "&_pragma="))
+	// A new database gets the lock file's mode: nobody else may read it.
+	options := "?modeof=" + uriPath(lockPath(filepath.Dir(path))) + "&_txlock=immediate&_pragma=" + strings.Join(pragmas, "&_pragma=")
+	db, err := sql.Open("sqlite", "file:"+uriPath(path)+options)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +122,7 @@ func openPool(path string, connections int) (*sql.DB, error) {
 
 // uriPath escapes what has a meaning in SQLite's file: URIs.
 func uriPath(path string) string {
-	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23", "&", "%26", ";", "%3b", "+", "%2b").Replace(path)
 }
 
 func (s *Store) checkSQLite(ctx context.Context, path string, existed bool) error {
@@ -167,7 +174,7 @@ func damaged(path string, cause error) error {
 }
 
 func cannotOpen(path string, err error) error {
-	if isIOError(err) || isNotADatabase(err) {
+	if isDamage(err) {
 		return damaged(path, err)
 	}
 	return &purser.Error{
@@ -177,10 +184,12 @@ func cannotOpen(path string, err error) error {
 }
 
 // prepareDir makes the data directory and makes sure that this user may write
-// to it: the fault that most self-hosted servers meet first.
+// to it: the fault that most self-hosted servers meet first. It does not make
+// the directories above, because a path that is not there is more often a
+// mistake, or a volume that was not mounted, than a wish.
 func prepareDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return notWritable(dir, err)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return cannotMake(dir, err)
 	}
 	probe, err := os.CreateTemp(dir, ".write-test-*")
 	if err != nil {
@@ -190,15 +199,32 @@ func prepareDir(dir string) error {
 	return errors.Join(probe.Close(), os.Remove(name))
 }
 
-func notWritable(dir string, err error) error {
-	abs, absErr := filepath.Abs(dir)
-	if absErr != nil {
-		abs = dir
+func cannotMake(dir string, err error) error {
+	abs := absolute(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return startError("the data directory %s cannot be made, because %s does not exist; make that, or name another with --data-dir", abs, filepath.Dir(abs))
+	case errors.Is(err, fs.ErrPermission):
+		uid := os.Getuid()
+		return startError("the data directory %s does not exist, and this server's user (uid %d) may not make it; run: install -d -m 700 -o %d %s", abs, uid, uid, abs)
 	}
+	return notWritable(dir, err)
+}
+
+// absolute is dir as it reads from anywhere.
+func absolute(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		return abs
+	}
+	return dir
+}
+
+func notWritable(dir string, err error) error {
+	abs := absolute(dir)
 	switch {
 	case errors.Is(err, unix.EROFS):
 		return startError("the data directory %s is on a read-only file system; mount it writable, or name another with --data-dir", abs)
-	case errors.Is(err, unix.ENOTDIR), errors.Is(err, fs.ErrExist):
+	case errors.Is(err, unix.ENOTDIR):
 		return startError("the data directory %s is not a directory; name another with --data-dir", abs)
 	case errors.Is(err, fs.ErrPermission):
 		uid := os.Getuid()
@@ -207,27 +233,38 @@ func notWritable(dir string, err error) error {
 	return startError("the data directory %s cannot be used: %v", abs, err)
 }
 
+func lockPath(dir string) string { return filepath.Join(dir, "purser.lock") }
+
 // lockDir keeps a second process out. The lock goes with the process, however
 // it ends.
 func lockDir(dir string) (unlock func() error, err error) {
-	path := filepath.Join(dir, "purser.lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(lockPath(dir), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, notWritable(dir, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close() // nothing was written
-		return nil, startError("another purser process uses %s; stop it first, or use PostgreSQL (--database-url) to run several", dir)
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return f.Close, nil
 	}
-	return f.Close, nil
+	_ = f.Close() // nothing was written
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, startError("another purser process uses %s; stop it first, or use PostgreSQL (--database-url) to run several", absolute(dir))
+	}
+	return nil, startError("%s cannot be locked (%v); keep the data directory on a local file system", absolute(dir), err)
 }
 
 // checkFile refuses what is not an SQLite database before SQLite sees it: an
-// empty file would silently become a new database in place of a lost one.
+// empty file would silently become a new database in place of a lost one, and a
+// file that this user may only read would be found out at the first change.
 func checkFile(path string) (exists bool, err error) {
-	f, err := os.Open(path)
+	for _, beside := range []string{path + "-wal", path + "-shm"} {
+		if err := checkWritable(beside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, notWritable(filepath.Dir(path), err)
+		}
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(path + "-wal"); err == nil {
+		if checkWritable(path+"-wal") == nil {
 			return false, startError("%s is missing while its %s-wal is there; restore both from a backup, or move the -wal file away to start anew", path, path)
 		}
 		return false, nil
@@ -235,10 +272,25 @@ func checkFile(path string) (exists bool, err error) {
 	if err != nil {
 		return false, notWritable(filepath.Dir(path), err)
 	}
-	defer func() { _ = f.Close() }()
-	header := make([]byte, 16)
-	if _, err := io.ReadFull(f, header); err != nil || string(header) != "SQLite format 3\x00" {
+	defer func() { _ = f.Close() }() // only read
+	const magic = "SQLite format 3\x00"
+	header := make([]byte, len(magic))
+	switch n, err := io.ReadFull(f, header); {
+	case n == 0 && errors.Is(err, io.EOF):
+		return true, startError("the database %s is empty; restore it from a backup, or remove the file to start anew", path)
+	case err != nil && !errors.Is(err, io.ErrUnexpectedEOF):
+		return true, cannotOpen(path, err)
+	case string(header) != magic:
 		return true, damaged(path, errors.New("no SQLite header"))
 	}
 	return true, nil
+}
+
+// checkWritable returns why a file that exists cannot be written.
+func checkWritable(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }

@@ -15,9 +15,11 @@ package store
 import (
 	"context"
 	"database/sql"
-	"time"
+	"errors"
+	"fmt"
+	"runtime/debug"
 
-	"github.com/purserhq/purser"
+	"github.com/jackc/pgx/v5"
 )
 
 // Dialect tells the two databases apart where they truly differ.
@@ -64,8 +66,15 @@ func (s *Store) JobsDB() *sql.DB { return s.jobs }
 func (s *Store) Failed() <-chan error { return s.failed }
 
 // InTx runs fn in one transaction and commits it if fn returns nil. The
-// transaction is durable when InTx returns nil, and without trace otherwise.
-// fn may be run more than once and must not call InTx itself.
+// transaction is durable when InTx returns nil, and without trace otherwise;
+// only when the database fails in the very moment of the commit can nobody know,
+// and then the error says so.
+//
+// fn may be run more than once, and by another goroutine. It must not call InTx
+// itself, and when one of Tx's methods has failed with anything but
+// KindNotFound it must return an error: PostgreSQL has given the transaction up.
+// A panic in fn becomes an error, because on SQLite it would take others'
+// changes with it.
 func (s *Store) InTx(ctx context.Context, fn func(*Tx) error) error {
 	if s.batch != nil {
 		return s.batch.do(ctx, fn)
@@ -91,14 +100,27 @@ func (s *Store) once(ctx context.Context, fn func(*Tx) error) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // no effect after Commit
-	if err := fn(s.newTx(tx)); err != nil {
+	if err := runSafely(fn, s.newTx(tx)); err != nil {
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		// Whether the change is there cannot be known now, so it is not acknowledged.
-		return &purser.Error{Kind: purser.KindUnavailable, Op: "store.InTx", Message: unavailable, RetryAfter: time.Second, Err: err}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	return nil
+	err = tx.Commit()
+	if err == nil || sqlState(err) != "" || errors.Is(err, pgx.ErrTxCommitRollback) {
+		return err // done, or refused by a server that is well
+	}
+	return unconfirmed(err)
+}
+
+// runSafely turns a panic into an error.
+func runSafely(fn func(*Tx) error, tx *Tx) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panic in a transaction: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return fn(tx)
 }
 
 func (s *Store) newTx(tx *sql.Tx) *Tx {

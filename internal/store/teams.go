@@ -16,12 +16,12 @@ func noKey(op string) error { return purser.NotFound("store."+op, "API key") }
 
 // GetTeam returns a team; KindNotFound if there is none with this id.
 func (r reads) GetTeam(ctx context.Context, id purser.TeamID) (purser.Team, error) {
-	return one(ctx, r.run, scanTeam, noTeam("GetTeam"), "GetTeam", string(id))
+	return one(ctx, r.run, scanTeam, noTeam, "GetTeam", string(id))
 }
 
 // CountTeams returns how many teams there are.
 func (r reads) CountTeams(ctx context.Context) (int64, error) {
-	return one(ctx, r.run, func(row scanner) (n int64, err error) { return n, row.Scan(&n) }, nil, "CountTeams")
+	return one(ctx, r.run, scalar[int64], optional, "CountTeams")
 }
 
 // ListTeams returns a page of all teams.
@@ -37,7 +37,7 @@ func (r reads) FindKey(ctx context.Context, id purser.KeyID) (purser.StoredKey, 
 	return one(ctx, r.run, func(row scanner) (k purser.StoredKey, err error) {
 		k.APIKey, err = scanKey(row, &k.Hash)
 		return k, err
-	}, noKey("FindKey"), "FindKey", string(id))
+	}, noKey, "FindKey", string(id))
 }
 
 // ListKeys returns a page of a team's API keys.
@@ -51,7 +51,7 @@ func (r reads) ListKeys(ctx context.Context, team purser.TeamID, page purser.Pag
 // ended. Every change of a team's things starts with it: it is what keeps the
 // audit chain in one line and the team's default unique.
 func (t *Tx) LockTeam(ctx context.Context, id purser.TeamID) error {
-	_, err := one(ctx, t.run, func(row scanner) (n int64, err error) { return n, row.Scan(&n) }, noTeam("LockTeam"), "LockTeam", string(id))
+	_, err := one(ctx, t.run, scalar[int64], noTeam, "LockTeam", string(id))
 	return err
 }
 
@@ -67,7 +67,7 @@ func (t *Tx) CreateTeam(ctx context.Context, team purser.Team) error {
 // UpdateTeam replaces what operators may change of a team; KindConflict if the
 // namespace is taken.
 func (t *Tx) UpdateTeam(ctx context.Context, team purser.Team) error {
-	return mustChange(ctx, t.run, noTeam("UpdateTeam"), "UpdateTeam", string(team.ID), team.Name, team.Namespace, int64(team.TotalFreeStorage))
+	return mustChange(ctx, t.run, noTeam, "UpdateTeam", string(team.ID), team.Name, team.Namespace, int64(team.TotalFreeStorage))
 }
 
 // CreateKey stores a new API key.
@@ -77,7 +77,7 @@ func (t *Tx) CreateKey(ctx context.Context, k purser.StoredKey) error {
 
 // DeleteKey revokes a team's API key.
 func (t *Tx) DeleteKey(ctx context.Context, team purser.TeamID, id purser.KeyID) error {
-	return mustChange(ctx, t.run, noKey("DeleteKey"), "DeleteKey", string(team), string(id))
+	return mustChange(ctx, t.run, noKey, "DeleteKey", string(team), string(id))
 }
 
 // TouchKey notes that a key was used; a key that is gone is no error.

@@ -1,16 +1,23 @@
--- name: GetUtilization
+-- name: GetTeamUsage
 SELECT u.dataset_bytes, u.model_bytes, u.notebook_workspace_bytes, u.shared_storage_bytes, u.measured_at,
     u.pending_sources, u.troubled_sources, t.total_free_storage
 FROM team_usage u JOIN teams t ON t.id = u.team_id WHERE u.team_id = $1
 
--- name: RefreshTeamUsage
-UPDATE team_usage SET (dataset_bytes, model_bytes, notebook_workspace_bytes, shared_storage_bytes, measured_at, pending_sources, troubled_sources) = (
-    SELECT CAST(COALESCE(SUM(dataset_bytes), 0) AS BIGINT), CAST(COALESCE(SUM(model_bytes), 0) AS BIGINT),
-        CAST(COALESCE(SUM(notebook_workspace_bytes), 0) AS BIGINT), CAST(COALESCE(SUM(shared_storage_bytes), 0) AS BIGINT),
-        MIN(measured_at),
-        COUNT(CASE WHEN measured_at IS NULL THEN 1 END),
-        COUNT(CASE WHEN measured_at IS NOT NULL AND NOT complete THEN 1 END)
-    FROM sources WHERE team_id = $1)
+-- name: SumSources
+-- The upper and lower 32 bits are summed apart: the sum of whole numbers may not fit into a BIGINT, which is an error
+-- in both databases.
+SELECT CAST(COALESCE(SUM(dataset_bytes / 4294967296), 0) AS BIGINT), CAST(COALESCE(SUM(dataset_bytes % 4294967296), 0) AS BIGINT),
+    CAST(COALESCE(SUM(model_bytes / 4294967296), 0) AS BIGINT), CAST(COALESCE(SUM(model_bytes % 4294967296), 0) AS BIGINT),
+    CAST(COALESCE(SUM(notebook_workspace_bytes / 4294967296), 0) AS BIGINT), CAST(COALESCE(SUM(notebook_workspace_bytes % 4294967296), 0) AS BIGINT),
+    CAST(COALESCE(SUM(shared_storage_bytes / 4294967296), 0) AS BIGINT), CAST(COALESCE(SUM(shared_storage_bytes % 4294967296), 0) AS BIGINT),
+    MIN(measured_at),
+    COUNT(CASE WHEN measured_at IS NULL THEN 1 END),
+    COUNT(CASE WHEN measured_at IS NOT NULL AND NOT complete THEN 1 END)
+FROM sources WHERE team_id = $1
+
+-- name: SetTeamUsage
+UPDATE team_usage SET dataset_bytes = $2, model_bytes = $3, notebook_workspace_bytes = $4, shared_storage_bytes = $5,
+    measured_at = $6, pending_sources = $7, troubled_sources = $8
 WHERE team_id = $1
 
 -- name: CreateSource
@@ -106,10 +113,10 @@ INSERT INTO ranges (team_id, scan_id, number, place, tallies, requests, failures
 VALUES ($1, $2, $3, $4, '{}', 0, 0, 0, 0, FALSE)
 
 -- name: ListIdleRanges
-SELECT team_id, scan_id, number, fence FROM ranges WHERE NOT done AND lease_until <= $1 ORDER BY lease_until LIMIT $2
+SELECT team_id, scan_id, number FROM ranges WHERE NOT done AND lease_until <= $1 ORDER BY lease_until LIMIT $2
 
 -- name: ListIdleRanges (postgres)
-SELECT team_id, scan_id, number, fence FROM ranges WHERE NOT done AND lease_until <= $1 ORDER BY lease_until LIMIT $2
+SELECT team_id, scan_id, number FROM ranges WHERE NOT done AND lease_until <= $1 ORDER BY lease_until LIMIT $2
 FOR UPDATE SKIP LOCKED
 
 -- name: OfferRange
