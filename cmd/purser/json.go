@@ -1,0 +1,253 @@
+package main
+
+import (
+	"time"
+
+	"github.com/purserhq/purser"
+)
+
+// What --json shows has the names and forms of the API: amounts are decimal
+// strings of bytes, and what is not there is null. A test holds these types
+// against the generated ones.
+type (
+	providerJSON struct {
+		ID            string       `json:"id"`
+		IsManaged     bool         `json:"isManaged"`
+		IsTeamDefault bool         `json:"isTeamDefault"`
+		Name          string       `json:"name"`
+		S3Config      s3ConfigJSON `json:"s3Config"`
+	}
+	s3ConfigJSON struct {
+		AccessKey        string  `json:"accessKey"`
+		Bucket           string  `json:"bucket"`
+		Endpoint         *string `json:"endpoint"`
+		Region           *string `json:"region"`
+		RetainData       bool    `json:"retainData"`
+		SecretAccessKey  string  `json:"secretAccessKey"`
+		SignatureVersion *string `json:"signatureVersion"`
+	}
+	ruleJSON struct {
+		Category string `json:"category"`
+		Prefix   string `json:"prefix"`
+	}
+	rulesJSON struct {
+		Rules []ruleJSON `json:"rules"`
+	}
+	utilizationJSON struct {
+		DatasetUsage           string     `json:"datasetUsage"`
+		ModelUsage             string     `json:"modelUsage"`
+		NotebookWorkspaceUsage string     `json:"notebookWorkspaceUsage"`
+		RemainingFreeStorage   string     `json:"remainingFreeStorage"`
+		SharedStorageUsage     string     `json:"sharedStorageUsage"`
+		TotalFreeStorage       string     `json:"totalFreeStorage"`
+		TotalUsage             string     `json:"totalUsage"`
+		MeasuredAt             *time.Time `json:"measuredAt"`
+		UsageState             string     `json:"usageState"`
+	}
+	sourceUsageJSON struct {
+		Dataset           tallyJSON  `json:"dataset"`
+		Model             tallyJSON  `json:"model"`
+		NotebookWorkspace tallyJSON  `json:"notebookWorkspace"`
+		SharedStorage     tallyJSON  `json:"sharedStorage"`
+		Unmatched         tallyJSON  `json:"unmatched"`
+		MeasuredAt        *time.Time `json:"measuredAt"`
+		Method            *string    `json:"method"`
+		Complete          bool       `json:"complete"`
+		StaleSeconds      *int64     `json:"staleSeconds"`
+		Requests          int64      `json:"requests"`
+	}
+	tallyJSON struct {
+		Objects    int64  `json:"objects"`
+		Current    string `json:"current"`
+		Noncurrent string `json:"noncurrent"`
+		Unfinished string `json:"unfinished"`
+	}
+	scanJSON struct {
+		ID         string         `json:"id"`
+		ProviderID *string        `json:"providerId"`
+		Source     string         `json:"source"`
+		State      string         `json:"state"`
+		Objects    int64          `json:"objects"`
+		Bytes      string         `json:"bytes"`
+		Requests   int64          `json:"requests"`
+		StartedAt  *time.Time     `json:"startedAt"`
+		FinishedAt *time.Time     `json:"finishedAt"`
+		Error      *scanErrorJSON `json:"error"`
+	}
+	scanErrorJSON struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Hint    string `json:"hint"`
+	}
+	teamJSON struct {
+		ID               string    `json:"id"`
+		Name             string    `json:"name"`
+		Namespace        string    `json:"namespace"`
+		TotalFreeStorage string    `json:"totalFreeStorage"`
+		DtCreated        time.Time `json:"dtCreated"`
+	}
+	keyJSON struct {
+		ID         string     `json:"id"`
+		Key        string     `json:"key,omitempty"` // only of a new one
+		Name       string     `json:"name"`
+		Role       string     `json:"role"`
+		TeamID     string     `json:"teamId"`
+		DtCreated  time.Time  `json:"dtCreated"`
+		ExpiresAt  *time.Time `json:"expiresAt"`
+		LastUsedAt *time.Time `json:"lastUsedAt"`
+	}
+	eventJSON struct {
+		ID            string    `json:"id"`
+		At            time.Time `json:"at"`
+		TeamID        string    `json:"teamId"`
+		Actor         string    `json:"actor"`
+		Action        string    `json:"action"`
+		Target        string    `json:"target"`
+		Result        string    `json:"result"`
+		RequestID     string    `json:"requestId"`
+		SourceAddress string    `json:"sourceAddress"`
+		Fields        []string  `json:"fields"`
+	}
+	pageJSON struct {
+		HasMore  bool    `json:"hasMore"`
+		Items    []any   `json:"items"`
+		NextPage *string `json:"nextPage"`
+	}
+	idJSON struct {
+		ID string `json:"id"`
+	}
+)
+
+func orNull[S ~string](s S) *string {
+	if s == "" {
+		return nil
+	}
+	text := string(s)
+	return &text
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func toProviderJSON(p purser.Provider) providerJSON {
+	return providerJSON{
+		ID:            string(p.ID),
+		IsManaged:     p.Managed,
+		IsTeamDefault: p.TeamDefault,
+		Name:          p.Name,
+		S3Config: s3ConfigJSON{
+			AccessKey:        p.S3.AccessKey,
+			Bucket:           p.S3.Bucket,
+			Endpoint:         orNull(p.S3.Endpoint),
+			Region:           orNull(p.S3.Region),
+			RetainData:       p.S3.RetainData,
+			SecretAccessKey:  purser.MaskedSecret,
+			SignatureVersion: orNull(p.S3.SignatureVersion),
+		},
+	}
+}
+
+func toRulesJSON(rules []purser.MeteringRule) rulesJSON {
+	list := make([]ruleJSON, 0, len(rules))
+	for _, rule := range rules {
+		list = append(list, ruleJSON{Category: string(rule.Category), Prefix: rule.Prefix})
+	}
+	return rulesJSON{Rules: list}
+}
+
+func toUtilizationJSON(u purser.Utilization) utilizationJSON {
+	return utilizationJSON{
+		DatasetUsage:           u.Dataset.String(),
+		ModelUsage:             u.Model.String(),
+		NotebookWorkspaceUsage: u.NotebookWorkspace.String(),
+		RemainingFreeStorage:   u.RemainingFreeStorage().String(),
+		SharedStorageUsage:     u.SharedStorage.String(),
+		TotalFreeStorage:       u.TotalFreeStorage.String(),
+		TotalUsage:             u.Total().String(),
+		MeasuredAt:             timeOrNull(u.MeasuredAt),
+		UsageState:             string(u.State),
+	}
+}
+
+func toSourceUsageJSON(u purser.SourceUsage, now time.Time) sourceUsageJSON {
+	tally := func(c purser.Category) tallyJSON {
+		t := u.Tallies[c]
+		return tallyJSON{Objects: t.Objects, Current: t.Current.String(), Noncurrent: t.Noncurrent.String(), Unfinished: t.Unfinished.String()}
+	}
+	document := sourceUsageJSON{
+		Dataset:           tally(purser.CategoryDataset),
+		Model:             tally(purser.CategoryModel),
+		NotebookWorkspace: tally(purser.CategoryNotebookWorkspace),
+		SharedStorage:     tally(purser.CategorySharedStorage),
+		Unmatched:         tally(purser.CategoryUnmatched),
+		MeasuredAt:        timeOrNull(u.MeasuredAt),
+		Method:            orNull(u.Method),
+		Complete:          u.Complete,
+		Requests:          u.Requests,
+	}
+	if !u.MeasuredAt.IsZero() {
+		stale := max(0, int64(now.Sub(u.MeasuredAt)/time.Second))
+		document.StaleSeconds = &stale
+	}
+	return document
+}
+
+func toScanJSON(s purser.Scan) scanJSON {
+	document := scanJSON{
+		ID:         string(s.ID),
+		ProviderID: orNull(s.ProviderID),
+		Source:     s.Source,
+		State:      string(s.State),
+		Objects:    s.Objects,
+		Bytes:      s.Bytes.String(),
+		Requests:   s.Requests,
+		StartedAt:  timeOrNull(s.StartedAt),
+		FinishedAt: timeOrNull(s.FinishedAt),
+	}
+	if s.Error != nil {
+		document.Error = &scanErrorJSON{Code: s.Error.Code, Message: s.Error.Message, Hint: s.Error.Hint}
+	}
+	return document
+}
+
+func toTeamJSON(t purser.Team) teamJSON {
+	return teamJSON{
+		ID:               string(t.ID),
+		Name:             t.Name,
+		Namespace:        t.Namespace,
+		TotalFreeStorage: t.TotalFreeStorage.String(),
+		DtCreated:        t.CreatedAt.UTC(),
+	}
+}
+
+func toKeyJSON(k purser.APIKey) keyJSON {
+	return keyJSON{
+		ID:         string(k.ID),
+		Name:       k.Name,
+		Role:       string(k.Role),
+		TeamID:     string(k.TeamID),
+		DtCreated:  k.CreatedAt.UTC(),
+		ExpiresAt:  timeOrNull(k.ExpiresAt),
+		LastUsedAt: timeOrNull(k.LastUsedAt),
+	}
+}
+
+func toEventJSON(e purser.AuditEvent) eventJSON {
+	return eventJSON{
+		ID:            string(e.ID),
+		At:            e.At.UTC(),
+		TeamID:        string(e.TeamID),
+		Actor:         e.Actor,
+		Action:        e.Action,
+		Target:        e.Target,
+		Result:        e.Result,
+		RequestID:     e.RequestID,
+		SourceAddress: e.SourceAddress,
+		Fields:        append([]string{}, e.Fields...),
+	}
+}
