@@ -3,6 +3,7 @@ package pgtest
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -26,6 +27,11 @@ wait $!
 cd / && rm -rf "$2"
 `
 
+// watchdogInput is the writing end of the watchdog's input. It stays open, and
+// unused, as long as this process lives; were it only a local variable, the
+// garbage collector would close it and end the server in the middle of tests.
+var watchdogInput io.Closer
+
 // start starts a server of this test binary's own and returns the URL of its
 // superuser's database.
 func start() (string, error) {
@@ -46,8 +52,7 @@ func start() (string, error) {
 	// Out of reach of a Ctrl-C that is meant for the tests: the watchdog must
 	// outlive them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: credential}
-	// The writing end stays open, and unused, as long as this process lives.
-	if _, err := cmd.StdinPipe(); err != nil {
+	if watchdogInput, err = cmd.StdinPipe(); err != nil {
 		return "", err
 	}
 	progress, err := cmd.StdoutPipe()
