@@ -1,0 +1,333 @@
+package metering
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/source"
+	"github.com/purserhq/purser/internal/store"
+)
+
+const (
+	// maxFailures is how many slices in a row may get nowhere before the scan is
+	// given up: with the waits between them, a store may be away for some minutes.
+	maxFailures = 8
+	// maxRetry is the longest wait between two tries that we choose ourselves.
+	maxRetry = 2 * time.Minute
+	// maxRetryAfter is the longest wait that a store may ask for.
+	maxRetryAfter = 5 * time.Minute
+	// saveTimeout bounds a save by a slice that is being stopped.
+	saveTimeout = 10 * time.Second
+)
+
+// finish brings a slice to its end in one transaction and says what became of it.
+func (sl *slice) finish(ctx context.Context, cause error) (outcome string) {
+	var problem *source.Error
+	var err error
+	switch {
+	case errors.Is(cause, errLost):
+		outcome, err = "lost", errLost
+	case cause == nil && sl.done:
+		outcome, err = "finished", sl.publish(ctx)
+	case cause == nil, errors.Is(cause, errStopping):
+		outcome, err = "continued", sl.handOver(ctx)
+	case !errors.As(cause, &problem):
+		outcome, err = "abandoned", cause // the store is in trouble, or the queue gave up on us
+	case problem.Temporary && sl.failures() < maxFailures:
+		outcome, err = "waiting", sl.wait(ctx, problem)
+	default:
+		outcome, err = "failed", sl.fail(ctx, problem)
+	}
+	switch {
+	case errors.Is(err, errLost):
+		sl.log.DebugContext(ctx, "a scan's work was taken over, or the scan has ended")
+		return "lost"
+	case err != nil:
+		// Nothing was saved that others could not go on from when the lease runs out.
+		sl.log.WarnContext(ctx, "a scan's work could not be saved; it goes on from the last time it was", "error", err)
+		return "abandoned"
+	}
+	return outcome
+}
+
+// failures is how many slices in a row will have got nowhere if this one has
+// failed.
+func (sl *slice) failures() int64 {
+	if sl.progress {
+		return 1
+	}
+	return sl.saved.Failures + 1
+}
+
+// save stores the work done so far, with the lease that change leaves, and
+// whatever else change does; errLost if the range is not this slice's any more,
+// and then nothing is stored.
+func (sl *slice) save(ctx context.Context, change func(tx *store.Tx, r *store.Range, now time.Time) error) error {
+	// Stopping interrupts steps, not saves.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	s := sl.service
+	var saved store.Range
+	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.LockTeam(ctx, sl.saved.TeamID); err != nil {
+			return err
+		}
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		r := sl.saved
+		r.Cursor, r.Tallies, r.Requests, r.Incomplete = sl.cursor, sl.sums.tallies(), sl.requests, sl.incomplete
+		r.LeaseUntil = now.Add(s.times.lease)
+		if sl.progress {
+			r.Failures = 0
+		}
+		if err := change(tx, &r, now); err != nil {
+			return err
+		}
+		saved = r
+		return sl.rememberRegion(ctx, tx)
+	})
+	if err == nil {
+		sl.saved, sl.savedAt = saved, time.Now()
+	}
+	return err
+}
+
+// store saves the range itself. It comes first in every change: what it refuses
+// to save, nobody may act upon.
+func (sl *slice) store(ctx context.Context, tx *store.Tx, r store.Range) ([]store.Range, error) {
+	err := tx.SaveRange(ctx, r)
+	if purser.KindOf(err) == purser.KindNotFound {
+		return nil, errLost
+	}
+	if err != nil {
+		return nil, err
+	}
+	ranges, err := tx.ListRanges(ctx, r.TeamID, r.ScanID)
+	if err != nil {
+		return nil, err
+	}
+	progress := purser.Scan{TeamID: r.TeamID, ID: r.ScanID}
+	for _, r := range ranges {
+		sums := countsOf(r.Tallies)
+		progress.Objects += sums.objects()
+		progress.Bytes += purser.Bytes(sums.bytes)
+		progress.Requests += r.Requests
+	}
+	return ranges, tx.SetScanProgress(ctx, progress)
+}
+
+// rememberRegion keeps the signing region that the source found out, so that the
+// next one need not.
+func (sl *slice) rememberRegion(ctx context.Context, tx *store.Tx) error {
+	p := sl.plan
+	if sl.region == "" || sl.region == p.bucket.Region || p.source.ProviderID == "" {
+		return nil
+	}
+	return tx.SetDetectedRegion(ctx, p.source.TeamID, p.source.ProviderID, sl.region, p.provider.Version)
+}
+
+// saveProgress saves in the middle of a slice.
+func (sl *slice) saveProgress(ctx context.Context) error {
+	return sl.save(ctx, func(tx *store.Tx, r *store.Range, _ time.Time) error {
+		_, err := sl.store(ctx, tx, *r)
+		return err
+	})
+}
+
+// handOver ends a slice whose range is not done: the next one is offered to
+// whoever is free, on any node.
+func (sl *slice) handOver(ctx context.Context) error {
+	return sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
+		if _, err := sl.store(ctx, tx, *r); err != nil {
+			return err
+		}
+		return sl.service.offer(ctx, tx, r.RangeKey, now)
+	})
+}
+
+// wait ends a slice that met a temporary failure: the lease runs until the next
+// try, and the tick offers the range then.
+func (sl *slice) wait(ctx context.Context, problem *source.Error) error {
+	delay := retryDelay(sl.service.times.retry, sl.failures(), problem.RetryAfter)
+	sl.log.WarnContext(ctx, "a scan met a failure that may pass; it is tried again",
+		"code", problem.Code, "failures", sl.failures(), "wait", delay, "error", problem.Err)
+	return sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
+		r.Failures, r.LeaseUntil = sl.failures(), now.Add(delay)
+		_, err := sl.store(ctx, tx, *r)
+		return err
+	})
+}
+
+// retryDelay is how long to wait after a number of failures: twice as long each
+// time, at least what the store asked for, and a little more or less, so that
+// scans that failed together do not come back together.
+func retryDelay(first time.Duration, failures int64, asked time.Duration) time.Duration {
+	delay := first << min(failures-1, 16)
+	delay = min(delay, max(maxRetry, first))
+	delay = max(delay, min(asked, maxRetryAfter))
+	return jitter(delay)
+}
+
+// jitter returns d, a tenth more or less.
+func jitter(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (0.9 + 0.2*rand.Float64())) //nolint:gosec // nobody gains from guessing it
+}
+
+// fail ends the scan; the figures of the last complete one stay.
+func (sl *slice) fail(ctx context.Context, problem *source.Error) error {
+	end := &ending{state: purser.ScanFailed, problem: &problem.ScanError, source: sl.plan.source.ID, cause: problem.Err}
+	err := sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
+		if _, err := sl.store(ctx, tx, *r); err != nil {
+			return err
+		}
+		if problem.Code == source.CodeWrongRegion && sl.plan.credential.DetectedRegion != "" {
+			// What was found out once is wrong by now, so the next scan finds out anew.
+			p := sl.plan
+			if err := tx.SetDetectedRegion(ctx, p.source.TeamID, p.source.ProviderID, "", p.provider.Version); err != nil {
+				return err
+			}
+		}
+		return sl.service.end(ctx, tx, r.RangeKey, end, now)
+	})
+	if err == nil {
+		sl.service.tellEnd(ctx, sl.log, end)
+	}
+	return err
+}
+
+// publish ends a range that is done, and with the last one the scan.
+func (sl *slice) publish(ctx context.Context) error {
+	var end *ending
+	err := sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
+		end = nil
+		r.Done = true
+		ranges, err := sl.store(ctx, tx, *r)
+		if err != nil {
+			return err
+		}
+		result, left := sumUp(ranges)
+		if left {
+			return nil
+		}
+		if end, err = sl.judge(ctx, tx, result); err != nil {
+			return err
+		}
+		if end.state == purser.ScanDone {
+			usage := purser.SourceUsage{
+				Tallies: result.counts.tallies(), MeasuredAt: now, Method: sl.method, Requests: result.requests,
+			}
+			if err := tx.PublishSource(ctx, r.TeamID, sl.plan.source.ID, usage); err != nil {
+				return err
+			}
+		}
+		return sl.service.end(ctx, tx, r.RangeKey, end, now)
+	})
+	if err == nil {
+		sl.service.tellEnd(ctx, sl.log, end)
+	}
+	return err
+}
+
+// result is what all ranges of a scan found together.
+type result struct {
+	counts     counts
+	requests   int64
+	incomplete *purser.ScanError
+	absurd     bool
+}
+
+// sumUp adds up a scan's ranges; left is true while some of them have work left.
+func sumUp(ranges []store.Range) (sum result, left bool) {
+	for _, r := range ranges {
+		c := countsOf(r.Tallies)
+		sum.absurd = sum.absurd || !sum.counts.merge(&c)
+		sum.requests += r.Requests
+		if r.Incomplete != nil {
+			sum.incomplete = r.Incomplete
+		}
+		left = left || !r.Done
+	}
+	return sum, left
+}
+
+// judge decides how a scan that has read everything ends. The place is checked
+// once more: the team's lock is held now, so it stays what it is.
+func (sl *slice) judge(ctx context.Context, tx *store.Tx, sum result) (*ending, error) {
+	plan, err := sl.service.planForScan(ctx, tx, sl.saved)
+	switch {
+	case err != nil:
+		return nil, err
+	case plan == nil:
+		return endChanged, nil
+	}
+	end := &ending{state: purser.ScanFailed, source: plan.source.ID}
+	switch {
+	case sum.absurd:
+		end.problem = &errAbsurd.ScanError
+	case sum.incomplete != nil:
+		end.problem = sum.incomplete
+	default:
+		end.state = purser.ScanDone
+		if sum.counts.objects() == 0 {
+			end.problem = sl.oddity
+		}
+	}
+	return end, nil
+}
+
+// ending is how a scan ends.
+type ending struct {
+	state   purser.ScanState
+	problem *purser.ScanError
+	// source is the one whose figures are from now on those of an older scan, when
+	// the state is ScanFailed.
+	source purser.SourceID
+	cause  error // for the log
+}
+
+// endChanged ends a scan whose provider or tree is not what it was. Whoever
+// changed it has seen to its figures and to a new scan.
+var endChanged = &ending{state: purser.ScanCancelled, problem: &purser.ScanError{
+	Code:    source.CodeChanged,
+	Message: "What this scan measured was changed or deleted meanwhile.",
+	Hint:    "Nothing needs to be done: what is still there is measured anew.",
+}}
+
+// end puts a scan into its final state and brings the team's usage in line.
+func (s *Service) end(ctx context.Context, tx *store.Tx, key store.RangeKey, e *ending, now time.Time) error {
+	if e.state == purser.ScanFailed {
+		if err := tx.MarkSourceIncomplete(ctx, key.TeamID, e.source); err != nil {
+			return err
+		}
+	}
+	if err := tx.RefreshTeamUsage(ctx, key.TeamID); err != nil {
+		return err
+	}
+	_, err := tx.EndScan(ctx, key.TeamID, key.ScanID, e.state, e.problem, now)
+	return err
+}
+
+// tellEnd tells the log and the observer how a scan has ended; nil is that it
+// has not.
+func (s *Service) tellEnd(ctx context.Context, log *slog.Logger, e *ending) {
+	if e == nil {
+		return
+	}
+	code, level := "", slog.LevelInfo
+	if e.problem != nil {
+		code = e.problem.Code
+	}
+	if e.state == purser.ScanFailed {
+		level = slog.LevelWarn
+	}
+	log.Log(ctx, level, "scan ended", "state", e.state, "code", code, "error", e.cause)
+	if s.Observer.ScanEnded != nil {
+		s.Observer.ScanEnded(e.state, code)
+	}
+}

@@ -1,0 +1,165 @@
+package metering
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"slices"
+
+	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/source"
+	"github.com/purserhq/purser/internal/seal"
+	"github.com/purserhq/purser/internal/store"
+)
+
+// secretField names the secret access key among a provider's sealed fields.
+const secretField = "secretAccessKey"
+
+// plan is what there is to measure of a source, and what it counts as.
+type plan struct {
+	source store.Source
+	// name is the place as people are told it.
+	name string
+	// place is a fingerprint of what is measured and by which rules: sums that
+	// were begun under another one cannot be continued.
+	place    int64
+	classify classifier
+
+	// Of a bucket only.
+	provider   purser.Provider
+	credential store.Credential
+	bucket     source.Bucket // still without the secret
+	located    bool          // false: its site has no endpoint yet
+	folder     bool          // only the team's folder is listed
+
+	tree source.Tree // of a tree only
+}
+
+// planFor finds out what is to be measured of a source; KindNotFound if the
+// provider was deleted, or the tree is no longer configured.
+func (s *Service) planFor(ctx context.Context, tx *store.Tx, src store.Source) (*plan, error) {
+	if src.ProviderID == "" {
+		return s.planTree(src)
+	}
+	provider, err := tx.GetProvider(ctx, src.TeamID, src.ProviderID)
+	if err != nil {
+		return nil, err
+	}
+	credential, err := tx.GetCredential(ctx, src.TeamID, src.ProviderID)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := tx.GetMeteringRules(ctx, src.TeamID, src.ProviderID)
+	if err != nil {
+		return nil, err
+	}
+	return s.planBucket(src, provider, credential, rules), nil
+}
+
+func (s *Service) planTree(src store.Source) (*plan, error) {
+	tree := purser.Tree{Category: src.TreeCategory, Path: src.TreePath}
+	if !slices.Contains(s.Trees, tree) {
+		return nil, purser.NotFound("metering.planTree", "tree")
+	}
+	root := tree.Root(src.TeamID)
+	return &plan{
+		source: src, name: root, place: fingerprint("tree", tree),
+		classify: classifier{rest: slotOf(tree.Category)}, tree: source.Tree{Root: root},
+	}, nil
+}
+
+func (s *Service) planBucket(src store.Source, p purser.Provider, c store.Credential, rules []purser.MeteringRule) *plan {
+	endpoint, region, located := s.Sites.Locate(p.S3)
+	if region == "" {
+		region = c.DetectedRegion
+	}
+	plan := &plan{
+		source: src, name: "s3://" + p.S3.Bucket, provider: p, credential: c, located: located,
+		bucket: source.Bucket{
+			Endpoint: endpoint, Bucket: p.S3.Bucket, AccessKey: p.S3.AccessKey, Signature: p.S3.Signature(), Region: region,
+		},
+	}
+	plan.place = fingerprint("bucket", struct {
+		Endpoint, Bucket string
+		Managed          bool
+		Rules            []purser.MeteringRule
+	}{endpoint, p.S3.Bucket, p.Managed, rules})
+	if len(rules) > 0 {
+		// All of the bucket is listed, so that what the rules leave out shows as unmatched.
+		plan.classify = ownRules(rules)
+		return plan
+	}
+	plan.classify = defaultRules(p)
+	if !p.Managed {
+		plan.folder, plan.bucket.Prefix = true, folderOf(p.TeamID)
+	}
+	return plan
+}
+
+// folderOf is the part of a bucket that is a team's own.
+func folderOf(team purser.TeamID) string { return string(team) + "/" }
+
+// defaultRules are those of a provider that has none of its own. On managed
+// storage the whole bucket is the team's; elsewhere only its folder is.
+func defaultRules(p purser.Provider) classifier {
+	folder := folderOf(p.TeamID)
+	c := classifier{rest: unmatched}
+	c.add(folder+"datasets/", purser.CategoryDataset)
+	c.add(folder+"models/", purser.CategoryModel)
+	c.add(folder+"notebooks/", purser.CategoryNotebookWorkspace)
+	c.add(folder, purser.CategorySharedStorage)
+	if p.Managed {
+		c.rest = slotOf(purser.CategorySharedStorage)
+	}
+	return c
+}
+
+func ownRules(rules []purser.MeteringRule) classifier {
+	c := classifier{rest: unmatched}
+	for _, rule := range rules {
+		c.add(rule.Prefix, rule.Category)
+	}
+	return c
+}
+
+// fingerprint returns 63 bits of the hash of what; kind keeps sorts apart.
+func fingerprint(kind string, what any) int64 {
+	text, err := json.Marshal(what)
+	if err != nil {
+		panic(err) // only plain structs come here
+	}
+	sum := sha256.Sum256(append([]byte(kind+"\n"), text...))
+	return int64(binary.BigEndian.Uint64(sum[:8]) >> 1) //nolint:gosec // the shift leaves 63 bits
+}
+
+// open opens the source at a cursor. The secret is opened here and nowhere else,
+// and goes no further than the source.
+func (s *Service) open(ctx context.Context, p *plan, cursor []byte) (source.Source, error) {
+	if p.source.ProviderID == "" {
+		return s.OpenTree(ctx, p.tree, cursor)
+	}
+	if !p.located {
+		return nil, &source.Error{ScanError: purser.ScanError{
+			Code:    source.CodeEndpointMissing,
+			Message: "The site of this bucket has no endpoint yet.",
+			Hint:    "Set the provider's endpoint, or have the operator give the site one (--site).",
+		}}
+	}
+	secret, err := s.Opener.Open(p.credential.Sealed, seal.Binding{
+		Team: p.source.TeamID, Provider: p.source.ProviderID, Field: secretField, Version: p.credential.Version,
+	})
+	if err != nil {
+		return nil, &source.Error{
+			ScanError: purser.ScanError{
+				Code:    source.CodeInternal,
+				Message: "The stored secret of this provider cannot be opened.",
+				Hint:    "The operator's log says why; setting the secret again may help.",
+			},
+			Temporary: purser.KindOf(err) == purser.KindUnavailable, Err: err,
+		}
+	}
+	bucket := p.bucket
+	bucket.Secret = secret
+	return s.OpenBucket(ctx, bucket, cursor)
+}
