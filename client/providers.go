@@ -66,6 +66,9 @@ func (c *Client) UpdateProvider(ctx context.Context, id purser.ProviderID, d pur
 		return purser.Provider{}, "", err
 	}
 	answer, err := c.api.StorageProvidersUpdate(ctx, request, oas.StorageProvidersUpdateParams{ID: pathID(id), IfMatch: ifMatch(conditions)})
+	if e := failure(err); err != nil && e.repeated && IsChanged(e) {
+		e.Message = "The provider has changed, perhaps by this very request: the answer to its first attempt was lost. Read it again."
+	}
 	return tagged(answer, err)
 }
 

@@ -115,7 +115,7 @@ func (t *transport) once(r *http.Request) (*http.Response, *Error) {
 	case err != nil:
 		return nil, t.unreachable(r, err)
 	case len(body) > maxAnswer:
-		return nil, t.foreign(resp, "is longer than any of Purser's")
+		return nil, t.foreign(resp, "is longer than any of Purser's.")
 	case resp.StatusCode >= 300:
 		return nil, t.refused(resp, body)
 	case !isJSON(resp):
@@ -151,7 +151,7 @@ func (t *transport) unreachable(r *http.Request, err error) *Error {
 func (t *transport) foreign(resp *http.Response, what string) *Error {
 	return &Error{
 		Status:  resp.StatusCode,
-		Message: fmt.Sprintf("The answer of %s %s.", t.server, what),
+		Message: "The answer of " + t.server + " " + what,
 	}
 }
 
