@@ -77,8 +77,12 @@ type Usage struct {
 // Total is exactly the sum of the four; it stops at the largest number there is
 // rather than wrap.
 func (u Usage) Total() Bytes {
+	return sum(u.Dataset, u.Model, u.NotebookWorkspace, u.SharedStorage)
+}
+
+func sum(amounts ...Bytes) Bytes {
 	total := Bytes(0)
-	for _, b := range []Bytes{u.Dataset, u.Model, u.NotebookWorkspace, u.SharedStorage} {
+	for _, b := range amounts {
 		if total > math.MaxInt64-b {
 			return math.MaxInt64
 		}
@@ -117,8 +121,9 @@ type Tally struct {
 	Current, Noncurrent, Unfinished Bytes
 }
 
-// Bytes is all that is stored: what a store bills.
-func (t Tally) Bytes() Bytes { return t.Current + t.Noncurrent + t.Unfinished }
+// Bytes is all that is stored: what a store bills. It stops at the largest
+// number there is, like Usage.Total.
+func (t Tally) Bytes() Bytes { return sum(t.Current, t.Noncurrent, t.Unfinished) }
 
 // SourceUsage is the newest complete measurement of one source, by category
 // (CategoryUnmatched included).
