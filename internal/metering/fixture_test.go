@@ -26,7 +26,7 @@ const canary = "canary-secret-3f9a"
 // quick are rhythms for tests that do not look at one of them.
 var quick = times{
 	slice: time.Second, grace: time.Second, save: 5 * time.Millisecond, lease: 500 * time.Millisecond, offer: 5 * time.Second,
-	watch: 20 * time.Millisecond, tick: 20 * time.Millisecond, poll: 10 * time.Millisecond, trees: 20 * time.Millisecond,
+	watch: 20 * time.Millisecond, tick: 60 * time.Millisecond, poll: 25 * time.Millisecond, trees: 50 * time.Millisecond,
 	clean: time.Hour, retry: time.Millisecond, stop: 5 * time.Second,
 }
 
@@ -40,6 +40,7 @@ type fixture struct {
 	team   purser.TeamID
 	editor auth.Principal
 	logs   *lockedBuffer
+	closes map[*store.Store]func()
 }
 
 // eachDatabase runs a test on SQLite and on PostgreSQL.
@@ -61,7 +62,7 @@ func onPostgres(t *testing.T) *fixture {
 
 func setup(t *testing.T, f *fixture) *fixture {
 	t.Helper()
-	f.world, f.logs = &world{places: map[string]*place{}}, &lockedBuffer{}
+	f.world, f.logs, f.closes = &world{places: map[string]*place{}}, &lockedBuffer{}, map[*store.Store]func(){}
 	f.store = f.open()
 	f.team = f.addTeam("one")
 	f.editor = auth.Principal{KeyID: purser.NewKeyID(), TeamID: f.team, Role: purser.RoleEditor}
@@ -81,9 +82,13 @@ func (f *fixture) open() *store.Store {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.t.Cleanup(func() { _ = s.Close() })
+	f.closes[s] = sync.OnceFunc(func() { _ = s.Close() }) // a store may be closed once only
+	f.t.Cleanup(f.closes[s])
 	return s
 }
+
+// close takes the database away from whoever works on it.
+func (f *fixture) close() { f.closes[f.store]() }
 
 func (f *fixture) inTx(fn func(ctx context.Context, tx *store.Tx) error) {
 	f.t.Helper()
