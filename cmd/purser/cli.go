@@ -90,7 +90,7 @@ func one(what string) cobra.PositionalArgs {
 // which server to talk to and how to answer.
 func (e *environment) clientFlags(cmd *cobra.Command) *cobra.Command {
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&e.url, "url", "", "address of the server (environment PURSER_URL)")
+	flags.StringVar(&e.url, "url", "", "`ADDRESS` of the server (environment PURSER_URL)")
 	flags.StringVar(&e.keyFile, "api-key-file", "", "`FILE` that holds the API key, - for stdin (environment PURSER_API_KEY or PURSER_API_KEY_FILE)")
 	e.jsonFlag(cmd)
 	return cmd

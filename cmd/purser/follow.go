@@ -144,7 +144,7 @@ func (w *lineWatcher) end() {}
 // progressText says how far a scan is. How much there is to count is not known
 // before it has been counted, so there is no percentage.
 func progressText(s purser.Scan) string {
-	return fmt.Sprintf("%s, %d objects, %s, %d requests", s.State, s.Objects, s.Bytes.Human(), s.Requests)
+	return fmt.Sprintf("%s, %s, %s, %s", s.State, several(s.Objects, "object"), s.Bytes.Human(), several(s.Requests, "request"))
 }
 
 // barWatcher moves a line for each scan at the foot of a terminal.
@@ -156,7 +156,7 @@ type barWatcher struct {
 
 func newBarWatcher(out io.Writer, scans []purser.Scan) *barWatcher {
 	w := &barWatcher{
-		container: mpb.New(mpb.WithOutput(out), mpb.WithWidth(1), mpb.WithAutoRefresh()),
+		container: mpb.New(mpb.WithOutput(out), mpb.WithAutoRefresh()),
 		scans:     make([]atomic.Pointer[purser.Scan], len(scans)),
 	}
 	for i := range scans {
@@ -165,7 +165,8 @@ func newBarWatcher(out io.Writer, scans []purser.Scan) *barWatcher {
 			s := w.scans[i].Load()
 			return " " + plain(s.Source) + ": " + progressText(*s)
 		}
-		w.bars = append(w.bars, w.container.New(0, mpb.SpinnerStyle(), mpb.BarFillerOnComplete(" "), mpb.AppendDecorators(decor.Any(text))))
+		w.bars = append(w.bars, w.container.New(0, mpb.SpinnerStyle(), mpb.BarWidth(1),
+			mpb.BarFillerOnComplete(" "), mpb.BarFillerOnAbort(" "), mpb.AppendDecorators(decor.Any(text))))
 	}
 	return w
 }

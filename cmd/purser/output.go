@@ -157,3 +157,11 @@ func yesNo(b bool) string {
 }
 
 func showCount(n int64) string { return strconv.FormatInt(n, 10) }
+
+// several counts things: 1 object, 2 objects.
+func several(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return showCount(n) + " " + thing + "s"
+}

@@ -91,7 +91,7 @@ func (e *environment) printSourceUsage(u purser.SourceUsage) error {
 	case !u.Complete:
 		e.say("Measured at %s; the newest scan could not read everything, see purser scan list.", showTime(u.MeasuredAt))
 	default:
-		e.say("Measured at %s by method %s with %d requests.", showTime(u.MeasuredAt), u.Method, u.Requests)
+		e.say("Measured at %s by method %s with %s.", showTime(u.MeasuredAt), u.Method, several(u.Requests, "request"))
 	}
 	return nil
 }
