@@ -20,7 +20,7 @@ const maxBatch = 64
 type batcher struct {
 	db         *sql.DB
 	statements *statements
-	newTx      func(*sql.Tx) *Tx
+	newTx      func(context.Context, *sql.Tx) *Tx
 	queue      chan *change
 	stopped    chan struct{} // closed by close
 	done       chan struct{} // closed when loop has ended
@@ -36,7 +36,7 @@ type change struct {
 	done chan struct{}
 }
 
-func newBatcher(db *sql.DB, st *statements, newTx func(*sql.Tx) *Tx, fail func(error)) *batcher {
+func newBatcher(db *sql.DB, st *statements, newTx func(context.Context, *sql.Tx) *Tx, fail func(error)) *batcher {
 	b := &batcher{
 		db: db, statements: st, newTx: newTx, fail: fail,
 		queue: make(chan *change, maxBatch), stopped: make(chan struct{}), done: make(chan struct{}),
@@ -130,7 +130,7 @@ func (b *batcher) transact(batch []*change) error {
 		return undone(err)
 	}
 	defer func() { _ = sqlTx.Rollback() }() // no effect after Commit
-	if err := b.runAll(ctx, b.newTx(sqlTx), batch); err != nil {
+	if err := b.runAll(ctx, b.newTx(ctx, sqlTx), batch); err != nil {
 		return undone(err)
 	}
 	switch err := sqlTx.Commit(); {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"math"
@@ -53,19 +52,13 @@ func scalar[T any](row scanner) (v T, err error) {
 // value and what missing says about it.
 func one[T any](ctx context.Context, r runner, scan func(scanner) (T, error), missing func(op string) error, name string, args ...any) (T, error) {
 	var v, zero T
-	rows, err := r.query(ctx, name, args...)
-	if err != nil {
-		return zero, convertError(err)
-	}
-	found := rows.Next()
-	if found {
-		v, err = scan(rows)
-	}
-	// Close ends the statement, so that the transaction's next one does not meet
-	// it half done, and reports what went wrong after the first row.
-	if failed := cmp.Or(rows.Err(), rows.Close()); failed != nil {
-		err = failed
-	}
+	found := false
+	err := r.query(ctx, func(rows *sql.Rows) (err error) {
+		if found = rows.Next(); found {
+			v, err = scan(rows)
+		}
+		return err
+	}, name, args...)
 	switch {
 	case err != nil:
 		return zero, convertError(err)
@@ -80,20 +73,21 @@ func optional(string) error { return nil }
 
 // all returns every row of a query.
 func all[T any](ctx context.Context, r runner, scan func(scanner) (T, error), name string, args ...any) ([]T, error) {
-	rows, err := r.query(ctx, name, args...)
+	var items []T
+	err := r.query(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			v, err := scan(rows)
+			if err != nil {
+				return err
+			}
+			items = append(items, v)
+		}
+		return nil
+	}, name, args...)
 	if err != nil {
 		return nil, convertError(err)
 	}
-	defer func() { _ = rows.Close() }()
-	var items []T
-	for rows.Next() {
-		v, err := scan(rows)
-		if err != nil {
-			return nil, convertError(err)
-		}
-		items = append(items, v)
-	}
-	return items, convertError(rows.Err())
+	return items, nil
 }
 
 // list returns one page of a query that comes as …Descending and …Ascending and

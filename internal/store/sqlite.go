@@ -25,13 +25,13 @@ var minSQLite = [3]int{3, 51, 3}
 
 // quickCheckLimit is the size up to which a database is checked at every start:
 // about a second of reading. Larger ones are checked by hand.
-const quickCheckLimit = 512 << 20
+var quickCheckLimit int64 = 512 << 20
 
 // OpenSQLite opens the database in dir, making both if they do not exist. One
 // process at a time can have it open. Errors are sentences for the person who
 // starts the server, and say what to do.
 func OpenSQLite(ctx context.Context, dir string, migrate ...Migration) (*Store, error) {
-	if err := prepareDir(dir); err != nil {
+	if err := PrepareDir(dir); err != nil {
 		return nil, err
 	}
 	unlock, err := lockDir(dir)
@@ -183,11 +183,11 @@ func cannotOpen(path string, err error) error {
 	}
 }
 
-// prepareDir makes the data directory and makes sure that this user may write
+// PrepareDir makes the data directory and makes sure that this user may write
 // to it: the fault that most self-hosted servers meet first. It does not make
 // the directories above, because a path that is not there is more often a
 // mistake, or a volume that was not mounted, than a wish.
-func prepareDir(dir string) error {
+func PrepareDir(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return cannotMake(dir, err)
 	}

@@ -1,12 +1,14 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"embed"
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 )
 
 //go:embed query/*.sql
@@ -74,73 +76,99 @@ func (s *statements) stmt(ctx context.Context, name string) (*sql.Stmt, error) {
 	return st, nil
 }
 
-// runner runs statements by name, in a transaction or outside.
+// patience bounds how long a statement, or a transaction on PostgreSQL, can hold
+// its caller up when the database has gone silent. One that is alive ends them
+// earlier by itself; see openPostgres.
+const patience = 30 * time.Second
+
+// runner runs statements by name, in a transaction or outside. A caller who goes
+// while a statement runs does not stop it. SQLite's reads take microseconds, and
+// watching would cost two goroutines each; on PostgreSQL the connection would be
+// lost with the statement, so that callers who come and go could exhaust them
+// for all others.
 type runner interface {
-	query(ctx context.Context, name string, args ...any) (*sql.Rows, error)
+	// query hands the rows to read and then ends the statement, so that the
+	// transaction's next one does not meet it half done.
+	query(ctx context.Context, read func(*sql.Rows) error, name string, args ...any) error
 	exec(ctx context.Context, name string, args ...any) (sql.Result, error)
+}
+
+// drain ends a query whose rows read has seen. Whatever went wrong after the
+// first row shows only now.
+func drain(rows *sql.Rows, read func(*sql.Rows) error) error {
+	err := read(rows)
+	return cmp.Or(rows.Err(), rows.Close(), err)
 }
 
 // poolRunner runs each statement by itself on any connection of a pool.
 type poolRunner struct{ *statements }
 
-func (r poolRunner) query(ctx context.Context, name string, args ...any) (*sql.Rows, error) {
-	if r.dialect == Postgres {
-		return r.db.QueryContext(ctx, r.text(name), args...)
+func (r poolRunner) query(ctx context.Context, read func(*sql.Rows) error, name string, args ...any) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	// SQLite reads take microseconds; watching for a cancelled caller would cost
-	// two goroutines a statement.
 	ctx = context.WithoutCancel(ctx)
-	st, err := r.stmt(ctx, name)
-	if err != nil {
-		return nil, err
+	if r.dialect == SQLite {
+		st, err := r.stmt(ctx, name)
+		if err != nil {
+			return err
+		}
+		rows, err := st.QueryContext(ctx, args...)
+		if err != nil {
+			return err
+		}
+		return drain(rows, read)
 	}
-	return st.QueryContext(ctx, args...)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	rows, err := r.db.QueryContext(ctx, r.text(name), args...)
+	if err != nil {
+		return err
+	}
+	return drain(rows, read)
 }
 
 func (poolRunner) exec(_ context.Context, name string, _ ...any) (sql.Result, error) {
 	panic("store: " + name + " changes something outside a transaction")
 }
 
-// txRunner runs statements in a transaction.
+// txRunner runs statements in a transaction, and under the transaction's own
+// context: on SQLite other callers' changes may be in it too.
 type txRunner struct {
 	tx         *sql.Tx
+	ctx        context.Context
 	statements *statements
 }
 
-func (r txRunner) query(ctx context.Context, name string, args ...any) (*sql.Rows, error) {
-	if r.statements.dialect == Postgres {
-		return r.tx.QueryContext(ctx, r.statements.text(name), args...)
-	}
-	ctx, st, err := r.sqlite(ctx, name)
+func (r txRunner) query(_ context.Context, read func(*sql.Rows) error, name string, args ...any) error {
+	rows, err := r.rows(name, args)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return st.QueryContext(ctx, args...)
+	return drain(rows, read)
 }
 
-func (r txRunner) exec(ctx context.Context, name string, args ...any) (sql.Result, error) {
-	if r.statements.dialect == Postgres {
-		return r.tx.ExecContext(ctx, r.statements.text(name), args...)
+func (r txRunner) rows(name string, args []any) (*sql.Rows, error) {
+	if st := r.prepared(name); st != nil {
+		return st.QueryContext(r.ctx, args...)
 	}
-	ctx, st, err := r.sqlite(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return st.ExecContext(ctx, args...)
+	return r.tx.QueryContext(r.ctx, r.statements.text(name), args...)
 }
 
-// sqlite binds a prepared statement to the transaction. The caller's
-// cancellation is left out: SQLite answers an interrupted change by rolling
-// back the whole transaction, in which other callers' changes may be.
-func (r txRunner) sqlite(ctx context.Context, name string) (context.Context, *sql.Stmt, error) {
-	ctx = context.WithoutCancel(ctx)
+func (r txRunner) exec(_ context.Context, name string, args ...any) (sql.Result, error) {
+	if st := r.prepared(name); st != nil {
+		return st.ExecContext(r.ctx, args...)
+	}
+	return r.tx.ExecContext(r.ctx, r.statements.text(name), args...)
+}
+
+// prepared binds a prepared statement to the transaction; nil if there is none
+// of this name, because nobody has called prepareAll.
+func (r txRunner) prepared(name string) *sql.Stmt {
 	if st, ok := r.statements.prepared.Load(name); ok {
-		return ctx, r.tx.StmtContext(ctx, st.(*sql.Stmt)), nil
+		return r.tx.StmtContext(r.ctx, st.(*sql.Stmt))
 	}
-	// The writer's only connection is taken by this transaction, so the statement
-	// cannot be prepared on the pool now; see prepareAll.
-	st, err := r.tx.PrepareContext(ctx, r.statements.text(name))
-	return ctx, st, err
+	return nil
 }
 
 // prepareAll prepares every statement, which also proves that all of them are

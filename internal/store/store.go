@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -40,6 +41,7 @@ type Store struct {
 	batch   *batcher
 	unlock  func() error
 	failed  chan error
+	closed  atomic.Bool
 }
 
 // Tx is one transaction: everything the store can read, and all it can change.
@@ -70,8 +72,9 @@ func (s *Store) Failed() <-chan error { return s.failed }
 // only when the database fails in the very moment of the commit can nobody know,
 // and then the error says so.
 //
-// fn may be run more than once, and by another goroutine. It must not call InTx
-// itself, and when one of Tx's methods has failed with anything but
+// A caller who goes before fn has begun changes nothing; after that the outcome
+// is waited for. fn may be run more than once, and by another goroutine. It must
+// not call InTx itself, and when one of Tx's methods has failed with anything but
 // KindNotFound it must return an error: PostgreSQL has given the transaction up.
 // A panic in fn becomes an error, because on SQLite it would take others'
 // changes with it.
@@ -95,15 +98,20 @@ func (s *Store) retry(ctx context.Context, fn func(*Tx) error) error {
 }
 
 func (s *Store) once(ctx context.Context, fn func(*Tx) error) error {
-	tx, err := s.writer.BeginTx(ctx, nil)
-	if err != nil {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	tx, err := s.writer.BeginTx(limited, nil)
+	switch {
+	case err != nil && s.closed.Load():
+		return errClosed
+	case err != nil:
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // no effect after Commit
-	if err := runSafely(fn, s.newTx(tx)); err != nil {
-		return err
-	}
 	if err := ctx.Err(); err != nil {
+		return err // the caller has gone while waiting for a connection
+	}
+	if err := runSafely(fn, s.newTx(limited, tx)); err != nil {
 		return err
 	}
 	err = tx.Commit()
@@ -123,8 +131,8 @@ func runSafely(fn func(*Tx) error, tx *Tx) (err error) {
 	return fn(tx)
 }
 
-func (s *Store) newTx(tx *sql.Tx) *Tx {
-	return &Tx{reads: reads{run: txRunner{tx: tx, statements: s.writerStatements()}}, tx: tx}
+func (s *Store) newTx(ctx context.Context, tx *sql.Tx) *Tx {
+	return &Tx{reads: reads{run: txRunner{tx: tx, ctx: ctx, statements: s.writerStatements()}}, tx: tx}
 }
 
 func (s *Store) writerStatements() *statements {
@@ -139,8 +147,12 @@ func (s *Store) Ping(ctx context.Context) error {
 	return convertError(s.pool.PingContext(ctx))
 }
 
-// Close waits for changes under way and closes the database.
+// Close waits for changes under way and closes the database. Closing it again
+// does nothing.
 func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
 	if s.batch != nil {
 		s.batch.close()
 	}

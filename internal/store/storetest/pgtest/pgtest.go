@@ -38,7 +38,7 @@ func URL(t testing.TB) string {
 		t.Fatal(err)
 	}
 	name := "purser_" + strings.TrimPrefix(string(purser.NewEventID()), "evt")
-	if err := server.run("CREATE DATABASE " + name); err != nil {
+	if err := server.run("CREATE DATABASE " + name + " STRATEGY file_copy"); err != nil {
 		t.Fatalf("make a database for this test: %v", err)
 	}
 	t.Cleanup(func() {

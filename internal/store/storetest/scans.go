@@ -1,0 +1,235 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/store"
+)
+
+var scanPromises = []promise{
+	{name: "a scan goes from queued over running to done", keep: func(k *kit) {
+		scan := k.newScan()
+		k.scanIs(scan)
+		equal(k, "running scan", get[purser.Scan](k)(k.GetRunningScan(k.ctx(), k.team, scan.SourceID)), scan)
+
+		k.do(func(tx *store.Tx) error { return tx.StartScan(k.ctx(), k.team, scan.ID, k.now.Add(time.Second)) })
+		scan.State, scan.StartedAt = purser.ScanRunning, k.now.Add(time.Second)
+		k.scanIs(scan)
+		k.do(func(tx *store.Tx) error { return tx.StartScan(k.ctx(), k.team, scan.ID, k.now.Add(time.Hour)) })
+		k.scanIs(scan)
+
+		scan.Objects, scan.Bytes, scan.Requests = 1, 2<<40, 3
+		k.do(func(tx *store.Tx) error { return tx.SetScanProgress(k.ctx(), scan) })
+		k.scanIs(scan)
+
+		equal(k, "ended", k.end(scan, purser.ScanDone, nil), true)
+		scan.State, scan.FinishedAt = purser.ScanDone, k.now.Add(time.Minute)
+		k.scanIs(scan)
+		_, err := k.GetRunningScan(k.ctx(), k.team, scan.SourceID)
+		k.fails(err, purser.KindNotFound)
+	}},
+	{name: "a scan ends once, with its reason, and stays as it ended", keep: func(k *kit) {
+		scan := k.newScan()
+		problem := &purser.ScanError{Code: "no_such_bucket", Message: "There is no such bucket.", Hint: "Look at its name."}
+		equal(k, "ended", k.end(scan, purser.ScanFailed, problem), true)
+		equal(k, "ended again", k.end(scan, purser.ScanDone, nil), false)
+		scan.State, scan.FinishedAt, scan.Error = purser.ScanFailed, k.now.Add(time.Minute), problem
+		k.scanIs(scan)
+
+		late := scan
+		late.Objects = 99
+		k.do(func(tx *store.Tx) error {
+			if err := tx.SetScanProgress(k.ctx(), late); err != nil {
+				return err
+			}
+			return tx.StartScan(k.ctx(), k.team, scan.ID, k.now)
+		})
+		k.scanIs(scan)
+	}},
+	{name: "a source has one scan at a time", keep: func(k *kit) {
+		scan := k.newScan()
+		second := scan
+		second.ID = purser.NewScanID()
+		create := func() error {
+			return k.InTx(k.ctx(), func(tx *store.Tx) error { return tx.CreateScan(k.ctx(), second) })
+		}
+		k.fails(create(), purser.KindConflict)
+		k.do(func(tx *store.Tx) error { return tx.StartScan(k.ctx(), k.team, scan.ID, k.now) })
+		k.fails(create(), purser.KindConflict)
+		k.end(scan, purser.ScanCancelled, nil)
+		k.must(create())
+	}},
+	{name: "another team's scan is not found", keep: func(k *kit) {
+		scan, other := k.newScan(), k.newTeam()
+		_, err := k.GetScan(k.ctx(), other, scan.ID)
+		k.fails(err, purser.KindNotFound)
+		_, err = k.GetRunningScan(k.ctx(), other, scan.SourceID)
+		k.fails(err, purser.KindNotFound)
+		k.do(func(tx *store.Tx) error {
+			ended, err := tx.EndScan(k.ctx(), other, scan.ID, purser.ScanCancelled, nil, k.now)
+			if err == nil && ended {
+				err = fmt.Errorf("another team has ended the scan")
+			}
+			return err
+		})
+		k.scanIs(scan)
+	}},
+	{name: "old scans are deleted when they have ended", keep: func(k *kit) {
+		var scans []purser.Scan
+		for range 2 {
+			scans = append(scans, k.newScan())
+		}
+		k.end(scans[0], purser.ScanDone, nil)
+		k.do(func(tx *store.Tx) error { return tx.DeleteScansBefore(k.ctx(), k.team, k.now) })
+		get[purser.Scan](k)(k.GetScan(k.ctx(), k.team, scans[0].ID))
+		k.do(func(tx *store.Tx) error { return tx.DeleteScansBefore(k.ctx(), k.team, k.now.Add(time.Microsecond)) })
+		_, err := k.GetScan(k.ctx(), k.team, scans[0].ID)
+		k.fails(err, purser.KindNotFound)
+		k.scanIs(scans[1])
+	}},
+	{name: "a range is offered, claimed, saved and done", alone: true, keep: func(k *kit) {
+		key := k.newRange()
+		equal(k, "idle ranges", k.idle(k.now), []store.RangeKey{key})
+		fence := k.offer(key, k.now.Add(time.Minute))
+		equal(k, "idle ranges under a lease", len(k.idle(k.now)), 0)
+
+		r := k.claim(key, fence)
+		equal(k, "claimed range", r, store.Range{RangeKey: key, Place: -7, Tallies: store.Tallies{}, Fence: fence + 1, LeaseUntil: k.now.Add(time.Hour)})
+		k.do(func(tx *store.Tx) error { return tx.RenewLease(k.ctx(), key, r.Fence, k.now.Add(2*time.Hour)) })
+		equal(k, "idle ranges under the renewed lease", len(k.idle(k.now.Add(time.Hour))), 0)
+		equal(k, "idle ranges after it", k.idle(k.now.Add(2*time.Hour)), []store.RangeKey{key})
+
+		r.Cursor, r.Requests, r.Failures, r.LeaseUntil = []byte{0, 0xff}, 11, 2, k.now.Add(3*time.Hour)
+		r.Tallies = store.Tallies{purser.CategoryDataset: {Objects: 1, Current: 2, Noncurrent: 3, Unfinished: 4}, purser.CategoryUnmatched: {Objects: 5}}
+		r.Incomplete = &purser.ScanError{Code: "unreadable", Message: "A folder could not be read.", Hint: "Let this user read it."}
+		k.do(func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), r) })
+		equal(k, "saved range", get[[]store.Range](k)(k.ListRanges(k.ctx(), k.team, key.ScanID)), []store.Range{r})
+
+		again := k.claim(key, r.Fence)
+		r.Fence, r.LeaseUntil = r.Fence+1, k.now.Add(time.Hour)
+		equal(k, "claimed again", again, r)
+
+		r.Done = true
+		k.do(func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), r) })
+		equal(k, "idle ranges when done", len(k.idle(k.now.Add(24*time.Hour))), 0)
+		k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error {
+			_, err := tx.ClaimRange(k.ctx(), key, r.Fence, k.now)
+			return err
+		}), purser.KindNotFound)
+	}},
+	{name: "a worker whose range was offered to another can do nothing more", keep: func(k *kit) {
+		key := k.newRange()
+		stale := k.claim(key, k.offer(key, k.now))
+		fence := k.offer(key, k.now)
+		k.isStale(stale)
+		current := k.claim(key, fence)
+		k.isStale(stale)
+		equal(k, "is held", get[bool](k)(k.HoldsRange(k.ctx(), key, current.Fence)), true)
+		k.do(func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), current) })
+		k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error {
+			_, err := tx.ClaimRange(k.ctx(), key, fence, k.now)
+			return err
+		}), purser.KindNotFound)
+	}},
+	{name: "a worker whose scan has ended can do nothing more", keep: func(k *kit) {
+		key := k.newRange()
+		stale := k.claim(key, k.offer(key, k.now))
+		equal(k, "ended", k.end(purser.Scan{ID: key.ScanID}, purser.ScanCancelled, nil), true)
+		k.isStale(stale)
+		k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error {
+			_, err := tx.OfferRange(k.ctx(), key, k.now)
+			return err
+		}), purser.KindNotFound)
+		equal(k, "ranges", len(get[[]store.Range](k)(k.ListRanges(k.ctx(), k.team, key.ScanID))), 0)
+	}},
+	{name: "statements that return rows are done before the next one", keep: func(k *kit) {
+		key := k.newRange()
+		k.do(func(tx *store.Tx) error {
+			for want := int64(1); want <= 20; want++ {
+				fence, err := tx.OfferRange(k.ctx(), key, k.now)
+				if err != nil {
+					return err
+				}
+				holds, err := tx.HoldsRange(k.ctx(), key, fence)
+				if err != nil || fence != want || !holds {
+					return fmt.Errorf("fence %d, held %v, %w; want %d", fence, holds, err, want)
+				}
+			}
+			return nil
+		})
+	}},
+}
+
+func (k *kit) newScan() purser.Scan {
+	k.Helper()
+	p := k.newProvider()
+	scan := purser.Scan{
+		ID: purser.NewScanID(), TeamID: k.team, SourceID: k.newSource(p.ID).ID, ProviderID: p.ID, Source: "s3://bucket",
+		State: purser.ScanQueued, CreatedAt: k.now,
+	}
+	k.do(func(tx *store.Tx) error { return tx.CreateScan(k.ctx(), scan) })
+	return scan
+}
+
+func (k *kit) scanIs(want purser.Scan) {
+	k.Helper()
+	equal(k, "scan", get[purser.Scan](k)(k.GetScan(k.ctx(), k.team, want.ID)), want)
+}
+
+func (k *kit) end(scan purser.Scan, state purser.ScanState, problem *purser.ScanError) (ended bool) {
+	k.Helper()
+	k.do(func(tx *store.Tx) (err error) {
+		ended, err = tx.EndScan(k.ctx(), k.team, scan.ID, state, problem, k.now.Add(time.Minute))
+		return err
+	})
+	return ended
+}
+
+func (k *kit) newRange() store.RangeKey {
+	k.Helper()
+	key := store.RangeKey{TeamID: k.team, ScanID: k.newScan().ID, Number: 3}
+	k.do(func(tx *store.Tx) error { return tx.CreateRange(k.ctx(), key, -7) })
+	return key
+}
+
+func (k *kit) idle(now time.Time) (keys []store.RangeKey) {
+	k.Helper()
+	k.do(func(tx *store.Tx) (err error) {
+		keys, err = tx.TakeIdleRanges(k.ctx(), now, 10)
+		return err
+	})
+	return keys
+}
+
+func (k *kit) offer(key store.RangeKey, until time.Time) (fence int64) {
+	k.Helper()
+	k.do(func(tx *store.Tx) (err error) {
+		fence, err = tx.OfferRange(k.ctx(), key, until)
+		return err
+	})
+	return fence
+}
+
+// claim claims a range for an hour.
+func (k *kit) claim(key store.RangeKey, fence int64) (r store.Range) {
+	k.Helper()
+	k.do(func(tx *store.Tx) (err error) {
+		r, err = tx.ClaimRange(k.ctx(), key, fence, k.now.Add(time.Hour))
+		return err
+	})
+	return r
+}
+
+// isStale checks that r's holder can neither save nor keep it.
+func (k *kit) isStale(r store.Range) {
+	k.Helper()
+	r.Cursor = []byte("of a stale worker")
+	k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), r) }), purser.KindNotFound)
+	k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error { return tx.RenewLease(k.ctx(), r.RangeKey, r.Fence, k.now) }), purser.KindNotFound)
+	equal(k, "is held", get[bool](k)(k.HoldsRange(k.ctx(), r.RangeKey, r.Fence)), false)
+	for _, stored := range get[[]store.Range](k)(k.ListRanges(k.ctx(), k.team, r.ScanID)) {
+		equal(k, "cursor", len(stored.Cursor), 0)
+	}
+}
