@@ -544,7 +544,10 @@ func TestEach(t *testing.T) {
 	if diff := cmp.Diff([]string{"limit=120", "after=next&limit=120"}, asked); diff != "" {
 		t.Error(diff)
 	}
-	for range c.EachProvider(t.Context(), client.ListOptions{}) {
+	for _, err := range c.EachProvider(t.Context(), client.ListOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break
 	}
 	if len(asked) != 3 {

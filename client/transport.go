@@ -109,7 +109,7 @@ func (t *transport) once(r *http.Request) (*http.Response, *Error) {
 	if err != nil {
 		return nil, t.unreachable(r, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // it was read to its end
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:

@@ -136,20 +136,26 @@ func TestRetries(t *testing.T) {
 		{"what is not there is not asked for twice", get, []step{missing, good}, 1, 0, 0, "None."},
 		{
 			"a long wait is left to the caller", get,
-			[]step{{status: http.StatusTooManyRequests, body: slow.body, retryAfter: "31"}, good}, 1, 0, 0, "Slow down.",
+			[]step{{status: http.StatusTooManyRequests, body: slow.body, retryAfter: "31"}, good},
+			1, 0, 0, "Slow down.",
 		},
 		{
 			"a wrong certificate does not get better", get,
-			[]step{{err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}}, 1, 0, 0,
+			[]step{{err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}},
+			1, 0, 0,
 			"The server at http://purser.test cannot be reached: tls: failed to verify certificate: x509: certificate signed by unknown authority.",
 		},
 		{
-			"nobody listens", get, []step{refused}, 4, 0, 1400 * time.Millisecond,
+			"nobody listens", get,
+			[]step{refused},
+			4, 0, 1400 * time.Millisecond,
 			"The server at http://purser.test cannot be reached: dial: connection refused.",
 		},
 
 		{
-			"a change under a condition that was lost is in doubt", change, []step{lost, changed}, 2, 0, 200 * time.Millisecond,
+			"a change under a condition that was lost is in doubt", change,
+			[]step{lost, changed},
+			2, 0, 200 * time.Millisecond,
 			"The provider has changed, perhaps by this very request: the answer to its first attempt was lost. Read it again.",
 		},
 		{"a change under a condition that fails has not happened", change, []step{changed}, 1, 0, 0, "Changed."},
