@@ -163,7 +163,7 @@ func newBarWatcher(out io.Writer, scans []purser.Scan) *barWatcher {
 		w.scans[i].Store(&scans[i])
 		text := func(decor.Statistics) string {
 			s := w.scans[i].Load()
-			return " " + plain(s.Source) + ": " + progressText(*s)
+			return plain(s.Source) + ": " + progressText(*s)
 		}
 		w.bars = append(w.bars, w.container.New(0, mpb.SpinnerStyle(), mpb.BarWidth(1),
 			mpb.BarFillerOnComplete(" "), mpb.BarFillerOnAbort(" "), mpb.AppendDecorators(decor.Any(text))))

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,6 +31,8 @@ func TestMain(m *testing.M) {
 //	canned FILE             answer requests from FILE: "METHOD /path STATUS BODY"
 //	                        a line, played in order, the last one for ever; they
 //	                        are noted in the file requests
+//	serve FLAGS...          run a server on free ports with its data in ./data
+//	                        until the story ends, and be its operator
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -39,6 +42,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,
 			"canned": startCanned,
+			"serve":  startServer,
 		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
@@ -62,6 +66,46 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if want, _ := strconv.Atoi(args[0]); code != want {
 		ts.Fatalf("%s exits with %d, not %d", strings.Join(args[1:], " "), code, want)
 	}
+}
+
+// startServer runs purser serve and waits until it says that it serves. At the
+// end it must stop when it is asked to.
+func startServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: serve FLAGS...")
+	}
+	self, err := exec.LookPath("purser")
+	ts.Check(err)
+	server := exec.Command(self, append([]string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", ts.MkAbs("data")}, args...)...)
+	server.Dir = ts.MkAbs(".")
+	server.Env = []string{"HOME=" + ts.Getenv("HOME")}
+	stderr, err := server.StderrPipe()
+	ts.Check(err)
+	ts.Check(server.Start())
+	lines := bufio.NewScanner(stderr)
+	var said strings.Builder
+	url := ""
+	for url == "" && lines.Scan() {
+		said.WriteString(lines.Text() + "\n")
+		_, url, _ = strings.Cut(lines.Text(), "purser: serving ")
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		_, _ = io.Copy(io.Discard, stderr)
+	}()
+	ts.Defer(func() {
+		_ = server.Process.Signal(syscall.SIGTERM)
+		<-drained
+		if err := server.Wait(); err != nil {
+			ts.Fatalf("the server ends with %v", err)
+		}
+	})
+	if url == "" {
+		ts.Fatalf("the server does not serve:\n%s", said.String())
+	}
+	ts.Setenv("PURSER_URL", url)
+	ts.Setenv("PURSER_API_KEY_FILE", ts.MkAbs("data/operator.key"))
 }
 
 // canned is a server whose answers are written down.
