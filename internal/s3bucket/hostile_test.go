@@ -1,0 +1,616 @@
+package s3bucket
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/egress"
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+// newOpener may connect to loopback and does not wait long.
+func newOpener(t *testing.T) *Opener {
+	t.Helper()
+	rule, err := egress.ParseRule("127.0.0.0/8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := egress.New([]egress.Rule{rule})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := New(policy, egress.Options{})
+	o.limits = limits{page: 20 * time.Second, body: 20 * time.Second, empty: 20}
+	t.Cleanup(o.Close)
+	return o
+}
+
+func bucketAt(endpoint string) source.Bucket {
+	return source.Bucket{
+		Endpoint: endpoint, Bucket: "bucket", AccessKey: "AKIDEXAMPLE", Secret: purser.NewSecret("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+		Signature: purser.SignatureV4, Region: "us-east-1",
+	}
+}
+
+// result is what draining a source gave.
+type result struct {
+	keys     []string
+	bytes    int64
+	requests int64
+	err      error
+}
+
+// drain steps until the source is done or fails; steps that fail count nothing.
+func drain(ctx context.Context, s source.Source) (r result) {
+	for range 10_000 {
+		var (
+			keys []string
+			sum  int64
+		)
+		step, err := s.Step(ctx, func(e source.Entry) { keys = append(keys, string(e.Key)); sum += e.Size })
+		r.requests += step.Requests
+		if err != nil {
+			r.err = err
+			return r
+		}
+		r.keys = append(r.keys, keys...)
+		r.bytes += sum
+		if step.Done {
+			return r
+		}
+	}
+	r.err = errors.New("10,000 steps without an end")
+	return r
+}
+
+func open(t *testing.T, o *Opener, b source.Bucket, cursor []byte) source.Source {
+	t.Helper()
+	s, err := o.Open(t.Context(), b, cursor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func serve(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	s := httptest.NewServer(handler)
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func truncated(inside string) string { return listing("<IsTruncated>true</IsTruncated>" + inside) }
+
+func nextToken(s string) string { return "<NextContinuationToken>" + s + "</NextContinuationToken>" }
+
+func write(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }
+}
+
+func status(code int, body string, header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+func s3Error(code int, name string) http.HandlerFunc {
+	return status(code, "<Error><Code>"+name+"</Code><Message>canary message</Message><Endpoint>canary.example</Endpoint></Error>")
+}
+
+func hijack(do func(net.Conn)) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		do(conn)
+	}
+}
+
+// counting gives the handler the number of the request, from 1.
+func counting(handler func(n int64, w http.ResponseWriter, r *http.Request)) http.HandlerFunc {
+	var n atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request) { handler(n.Add(1), w, r) }
+}
+
+func TestHostileServers(t *testing.T) {
+	t.Parallel()
+	var canary atomic.Int64
+	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { canary.Add(1) })
+	for _, c := range []struct {
+		name      string
+		handler   http.HandlerFunc
+		code      string
+		temporary bool
+	}{
+		{"the same page for ever", write(truncated(nextToken("t") + entry("a", "1"))), source.CodeNoProgress, false},
+		{"the same page with new tokens", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprint(w, truncated(nextToken(fmt.Sprint(n))+entry("a", "1")))
+		}), source.CodeNoProgress, false},
+		{"two pages in turn", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprint(w, truncated(nextToken(fmt.Sprint(n%2))+entry([]string{"a", "b"}[n%2], "1")))
+		}), source.CodeNoProgress, false},
+		{"empty pages with new tokens", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprint(w, truncated(nextToken(fmt.Sprint(n))))
+		}), source.CodeNoProgress, false},
+		{"empty pages with one token", write(truncated(nextToken("t"))), source.CodeNoProgress, false},
+		{"an empty page that promises more", write(truncated("<KeyCount>0</KeyCount>")), source.CodeNoProgress, false},
+		{"an empty page of version 1 that promises more", write(truncated("<Marker></Marker><NextMarker></NextMarker>")), source.CodeNoProgress, false},
+		{"empty pages with markers in a circle", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprint(w, truncated("<NextMarker>"+[]string{"x", "y"}[n%2]+"</NextMarker>"))
+		}), source.CodeNoProgress, false},
+		{"keys out of order", write(listing(complete + entry("b", "1") + entry("a", "1"))), source.CodeNoProgress, false},
+		{"a key twice", write(listing(complete + entry("a", "1") + entry("a", "1"))), source.CodeNoProgress, false},
+		{"a key beyond measure", write(listing(complete + entry(strings.Repeat("k", maxKeyBytes+1), "1"))), source.CodeBadListing, false},
+		{"another bucket", write(listing("<Name>other</Name>" + complete)), source.CodeBadListing, false},
+		{"a negative size", write(listing(complete + entry("a", "-1"))), source.CodeBadListing, false},
+		{"a huge size", write(listing(complete + entry("a", strings.Repeat("9", 20)))), source.CodeBadListing, false},
+		{"sizes that overflow", write(listing(complete + strings.Repeat(entry("a", strings.Repeat("9", 18)), 10))), source.CodeBadListing, false},
+		{"too many entries", write(listing(complete + strings.Repeat(entry("a", "1"), maxPageEntries+1))), source.CodeBadListing, false},
+		{"folders nobody asked for", write(listing(complete + "<CommonPrefixes/>")), source.CodeBadListing, false},
+		{"deep XML", write(listing(complete + strings.Repeat("<x>", 1_000_000))), source.CodeBadListing, false},
+		{"an endless page", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write([]byte("<ListBucketResult>"))
+			for range 2 * maxPageBytes / 1024 {
+				if _, err := w.Write([]byte(strings.Repeat(" ", 1024))); err != nil {
+					return
+				}
+			}
+		}, source.CodeBadListing, false},
+		{"a truncated page", write(listing(complete + entry("a", "1"))[:150]), source.CodeBadListing, false},
+		{"a body shorter than its length", hijack(func(c net.Conn) {
+			_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n<ListBucketResult>"))
+		}), source.CodeBadListing, true},
+		{"broken chunks", hijack(func(c net.Conn) {
+			_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"))
+		}), source.CodeBadListing, true},
+		{"a gzip bomb", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			_, _ = z.Write([]byte(listing(complete + strings.Repeat(" ", 64<<20))))
+			_ = z.Close()
+		}, source.CodeNotS3, false},
+		{"no answer", hijack(func(net.Conn) {}), source.CodeUnreachable, true},
+		{"another protocol", hijack(func(c net.Conn) { _, _ = c.Write([]byte("SSH-2.0-OpenSSH_9.9\r\n")) }), source.CodeUnreachable, true},
+		{"interim answers without end", hijack(func(c net.Conn) {
+			for range 100_000 {
+				if _, err := c.Write([]byte("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n")); err != nil {
+					return
+				}
+			}
+		}), source.CodeUnreachable, true},
+		{"a web page", write("<!DOCTYPE html><html><body>Welcome to nginx!</body></html>"), source.CodeNotS3, false},
+		{"nothing", write(""), source.CodeNotS3, false},
+		{"JSON", write(`{"ok":true}`), source.CodeNotS3, false},
+		{"no content", status(204, ""), source.CodeNotS3, false},
+		{"a web page that is not found", status(404, "<html></html>"), source.CodeNotS3, false},
+		{"an error in a 200", s3Error(200, "SlowDown"), source.CodeThrottled, true},
+		{"an unknown error in a 200", s3Error(200, "Whatever"), source.CodeServerError, true},
+		{"access denied", s3Error(403, "AccessDenied"), source.CodeAccessDenied, false},
+		{"forbidden without a document", status(403, ""), source.CodeAccessDenied, false},
+		{"unauthorized without a document", status(401, ""), source.CodeBadCredentials, false},
+		{"an unknown access key", s3Error(403, "InvalidAccessKeyId"), source.CodeBadCredentials, false},
+		{"a wrong secret", s3Error(403, "SignatureDoesNotMatch"), source.CodeBadCredentials, false},
+		{"an expired token", s3Error(400, "ExpiredToken"), source.CodeBadCredentials, false},
+		{"clocks apart", s3Error(403, "RequestTimeTooSkewed"), source.CodeBadCredentials, false},
+		{"no such bucket", s3Error(404, "NoSuchBucket"), source.CodeNoSuchBucket, false},
+		{"another region, unnamed", s3Error(400, "AuthorizationHeaderMalformed"), source.CodeWrongRegion, false},
+		{"moved, by its document", s3Error(301, "PermanentRedirect"), source.CodeRedirected, false},
+		{"slow down", s3Error(503, "SlowDown"), source.CodeThrottled, true},
+		{"unavailable without a document", status(503, "busy"), source.CodeThrottled, true},
+		{"too many requests", status(429, ""), source.CodeThrottled, true},
+		{"an internal error", s3Error(500, "InternalError"), source.CodeServerError, true},
+		{"a bad gateway", status(502, "<html></html>"), source.CodeServerError, true},
+		{"not implemented", s3Error(501, "NotImplemented"), source.CodeNotS3, false},
+		{"an unknown refusal", s3Error(400, "Whatever"), source.CodeServerError, false},
+		{"301 elsewhere", status(301, "", "Location", elsewhere), source.CodeRedirected, false},
+		{"302 elsewhere", status(302, "", "Location", elsewhere), source.CodeRedirected, false},
+		{"303 elsewhere", status(303, "", "Location", elsewhere), source.CodeRedirected, false},
+		{"307 elsewhere", status(307, "", "Location", elsewhere), source.CodeRedirected, true},
+		{"308 elsewhere", status(308, "", "Location", elsewhere), source.CodeRedirected, false},
+		{"a region that is a host", status(301, "", "X-Amz-Bucket-Region", "evil.example/", "Location", elsewhere), source.CodeRedirected, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := drain(t.Context(), open(t, newOpener(t), bucketAt(serve(t, c.handler)), nil))
+			wantError(t, r.err, c.code, c.temporary)
+			if r.requests > 50 {
+				t.Errorf("%d requests were sent", r.requests)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if n := canary.Load(); n != 0 {
+			t.Errorf("%d requests went where Location pointed", n)
+		}
+	})
+}
+
+// wantError checks the code, and that people are told something of ours.
+func wantError(t *testing.T, err error, code string, temporary bool) {
+	t.Helper()
+	var e *source.Error
+	if !errors.As(err, &e) || e.Code != code || e.Temporary != temporary {
+		t.Fatalf("error = %v, want code %s, temporary %t", err, code, temporary)
+	}
+	if !strings.HasSuffix(e.Message, ".") || !strings.HasSuffix(e.Hint, ".") || strings.Contains(e.Message+e.Hint, "canary") {
+		t.Errorf("message %q, hint %q", e.Message, e.Hint)
+	}
+}
+
+func TestSlowServers(t *testing.T) {
+	t.Parallel()
+	drip := func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		for r.Context().Err() == nil {
+			if _, err := w.Write([]byte(" ")); err != nil {
+				return
+			}
+			_ = http.NewResponseController(w).Flush()
+			time.Sleep(time.Millisecond)
+		}
+	}
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	for _, c := range []struct {
+		name    string
+		handler http.HandlerFunc
+		limits  limits
+	}{
+		{"a drip is cut off", drip, limits{page: time.Minute, body: 50 * time.Millisecond}},
+		{"a drip of an error is cut off", drip, limits{page: 50 * time.Millisecond, body: time.Minute}},
+		{"silence is cut off", hang, limits{page: 50 * time.Millisecond, body: time.Minute}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := newOpener(t)
+			o.limits = c.limits
+			r := drain(t.Context(), open(t, o, bucketAt(serve(t, c.handler)), nil))
+			wantError(t, r.err, source.CodeTimeout, true)
+		})
+	}
+	t.Run("the caller's end is the caller's error", func(t *testing.T) {
+		t.Parallel()
+		for _, handler := range []http.HandlerFunc{drip, hang} {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			r := drain(ctx, open(t, newOpener(t), bucketAt(serve(t, handler)), nil))
+			cancel()
+			if !errors.Is(r.err, context.DeadlineExceeded) {
+				t.Errorf("error = %v, want the context's", r.err)
+			}
+			var e *source.Error
+			if errors.As(r.err, &e) {
+				t.Errorf("the service is blamed: %v", e)
+			}
+		}
+	})
+}
+
+// TestConnectErrorsLookAlike: from what users see, they must not learn which
+// addresses and ports of a network are in use.
+func TestConnectErrorsLookAlike(t *testing.T) {
+	t.Parallel()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	secure := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(secure.Close)
+	endpoints := map[string]string{
+		"refused":       closed.URL,
+		"reset":         serve(t, hijack(func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })),
+		"no TLS":        strings.Replace(serve(t, http.NotFound), "http:", "https:", 1),
+		"untrusted":     secure.URL,
+		"no such name":  "http://no-such-name.invalid:9000",
+		"another thing": serve(t, hijack(func(c net.Conn) { _, _ = c.Write([]byte("220 mail\r\n")) })),
+	}
+	texts := map[string][]string{}
+	for name, endpoint := range endpoints {
+		r := drain(t.Context(), open(t, newOpener(t), bucketAt(endpoint), nil))
+		var e *source.Error
+		if !errors.As(r.err, &e) {
+			t.Fatalf("%s: %v", name, r.err)
+		}
+		text := fmt.Sprintf("%+v", e.ScanError)
+		texts[text] = append(texts[text], name)
+	}
+	if len(texts) != 1 {
+		t.Errorf("texts differ: %v", texts)
+	}
+}
+
+func TestBlockedAddress(t *testing.T) {
+	t.Parallel()
+	policy, err := egress.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var requests atomic.Int64
+	endpoint := serve(t, func(http.ResponseWriter, *http.Request) { requests.Add(1) })
+	r := drain(t.Context(), open(t, New(policy, egress.Options{}), bucketAt(endpoint), nil))
+	wantError(t, r.err, source.CodeBlockedAddress, false)
+	if requests.Load() != 0 {
+		t.Error("the server was asked")
+	}
+}
+
+func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{
+		"": 0, "7": 7 * time.Second, "100000": maxRetryAfter, "-1": 0, "soon": 0, "99999999999999999999": 0,
+		"Tue, 24 Nov 2026 05:00:30 GMT": 30 * time.Second, "Tue, 24 Nov 2037 05:00:30 GMT": maxRetryAfter, "Tue, 24 Nov 1994 05:00:30 GMT": 0,
+	} {
+		if got := retryAfter(value, time.Date(2026, 11, 24, 5, 0, 0, 0, time.UTC)); got != want {
+			t.Errorf("retryAfter(%q) = %v, want %v", value, got, want)
+		}
+	}
+	r := drain(t.Context(), open(t, newOpener(t), bucketAt(serve(t, status(503, "", "Retry-After", "7"))), nil))
+	var e *source.Error
+	if !errors.As(r.err, &e) || e.RetryAfter != 7*time.Second {
+		t.Errorf("error = %+v, want RetryAfter 7s", e)
+	}
+}
+
+// fakeS3 lists keys as asked for, in one of the ways servers differ.
+type fakeS3 struct {
+	keys     []string
+	perPage  int
+	v1       bool // knows version 1 only
+	refuseV2 bool // and says so
+	noToken  bool // truncated pages have no token
+	noStart  bool // start-after is ignored
+	plain    bool // encoding-type is ignored
+	marks    bool // version 1 tells its marker
+	region   string
+	requests []url.Values
+}
+
+func (f *fakeS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	f.requests = append(f.requests, q)
+	if f.region != "" && !strings.Contains(r.Header.Get("Authorization"), "/"+f.region+"/s3/") {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = fmt.Fprintf(w, "<Error><Code>AuthorizationHeaderMalformed</Code><Region>%s</Region></Error>", f.region)
+		return
+	}
+	v2 := q.Get("list-type") == "2" && !f.v1
+	if f.refuseV2 && q.Get("list-type") == "2" {
+		s3Error(http.StatusNotImplemented, "NotImplemented")(w, r)
+		return
+	}
+	after := q.Get("marker")
+	if v2 {
+		after = q.Get("continuation-token")
+		if after == "" && !f.noStart {
+			after = q.Get("start-after")
+		}
+	}
+	var b strings.Builder
+	n, more, last := 0, false, ""
+	for _, key := range f.keys {
+		if key <= after || !strings.HasPrefix(key, q.Get("prefix")) {
+			continue
+		}
+		if more = n == f.perPage; more {
+			break
+		}
+		n, last = n+1, key
+		if !f.plain {
+			key = strings.ReplaceAll(url.QueryEscape(key), "%2F", "/")
+		} else {
+			key = strings.NewReplacer("&", "&amp;", "<", "&lt;").Replace(key)
+		}
+		b.WriteString(entry(key, "10"))
+	}
+	fmt.Fprintf(&b, "<Name>bucket</Name><IsTruncated>%t</IsTruncated>", more)
+	if !f.plain {
+		b.WriteString("<EncodingType>url</EncodingType>")
+	}
+	if v2 {
+		fmt.Fprintf(&b, "<KeyCount>%d</KeyCount>", n)
+	}
+	if v2 && more && !f.noToken {
+		b.WriteString(nextToken(strings.NewReplacer("&", "&amp;", "<", "&lt;").Replace(last)))
+	}
+	if !v2 && f.marks {
+		b.WriteString("<Marker></Marker>")
+	}
+	_, _ = w.Write([]byte(listing(b.String())))
+}
+
+// oddKeys are in byte order.
+var oddKeys = []string{
+	" ", " leading", "!", "%", "%20", "%2B", "+", "//", "//a", "a", "a ", "a b", "a&b", "a+b", "a-b", "a.b", "a/", "a//b", "a/b", "a0", "a<b", "a\u00a0b", "ä", "日本", "😀",
+}
+
+func TestServersDiffer(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		fake *fakeS3
+	}{
+		{"tokens", &fakeS3{}},
+		{"encoding is ignored", &fakeS3{plain: true}},
+		{"no tokens", &fakeS3{noToken: true}},
+		{"no tokens and no start-after", &fakeS3{noToken: true, noStart: true}},
+		{"version 1 only", &fakeS3{v1: true}},
+		{"version 1 only, with markers", &fakeS3{v1: true, marks: true, plain: true}},
+		{"version 2 is refused", &fakeS3{v1: true, refuseV2: true}},
+		{"another region", &fakeS3{region: "eu-central-1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.fake.keys, c.fake.perPage = oddKeys, 4
+			b := bucketAt(serve(t, c.fake.ServeHTTP))
+			o := newOpener(t)
+			r := drain(t.Context(), open(t, o, b, nil))
+			if r.err != nil || r.bytes != int64(10*len(oddKeys)) {
+				t.Fatalf("%d bytes, error %v", r.bytes, r.err)
+			}
+			if diff := cmp.Diff(oddKeys, r.keys); diff != "" {
+				t.Errorf("keys (-want +got):\n%s", diff)
+			}
+			resumed := inPieces(t, o, b)
+			if diff := cmp.Diff(oddKeys, resumed.keys); diff != "" || resumed.err != nil {
+				t.Errorf("in pieces: error %v, keys (-want +got):\n%s", resumed.err, diff)
+			}
+			b.Prefix = "a/"
+			if r := drain(t.Context(), open(t, o, b, nil)); r.err != nil || !slices.Equal(r.keys, []string{"a/", "a//b", "a/b"}) {
+				t.Errorf("below a/: %q, error %v", r.keys, r.err)
+			}
+		})
+	}
+}
+
+// inPieces drains a bucket with a new source for every step.
+func inPieces(t *testing.T, o *Opener, b source.Bucket) (r result) {
+	t.Helper()
+	var cursor []byte
+	for range 1000 {
+		s := open(t, o, b, cursor)
+		var keys []string
+		step, err := s.Step(t.Context(), func(e source.Entry) { keys = append(keys, string(e.Key)) })
+		if r.err = err; err != nil {
+			return r
+		}
+		r.keys = append(r.keys, keys...)
+		if cursor = s.Cursor(); len(cursor) == 0 {
+			t.Fatal("the cursor is empty after a step")
+		}
+		if step.Done {
+			return r
+		}
+	}
+	t.Fatal("1,000 pieces without an end")
+	return r
+}
+
+func TestVersion1IsRemembered(t *testing.T) {
+	t.Parallel()
+	fake := &fakeS3{keys: oddKeys, perPage: 100, v1: true, refuseV2: true}
+	b, o := bucketAt(serve(t, fake.ServeHTTP)), newOpener(t)
+	if r := drain(t.Context(), open(t, o, b, nil)); r.err != nil || r.requests != 2 {
+		t.Errorf("first: %d requests, error %v; want 2", r.requests, r.err)
+	}
+	if r := drain(t.Context(), open(t, o, b, nil)); r.err != nil || r.requests != 1 {
+		t.Errorf("second: %d requests, error %v; want 1", r.requests, r.err)
+	}
+}
+
+func TestStaleTokenFallsBackToTheLastKey(t *testing.T) {
+	t.Parallel()
+	fake := &fakeS3{keys: oddKeys, perPage: 4}
+	stale := atomic.Bool{}
+	b, o := bucketAt(serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if stale.Load() && r.URL.Query().Has("continuation-token") {
+			s3Error(400, "InvalidArgument")(w, r)
+			return
+		}
+		fake.ServeHTTP(w, r)
+	})), newOpener(t)
+	first := open(t, o, b, nil)
+	if _, err := first.Step(t.Context(), func(source.Entry) {}); err != nil {
+		t.Fatal(err)
+	}
+	stale.Store(true)
+	var keys []string
+	second := open(t, o, b, first.Cursor())
+	if _, err := second.Step(t.Context(), func(e source.Entry) { keys = append(keys, string(e.Key)) }); err != nil || !slices.Equal(keys, oddKeys[4:8]) {
+		t.Errorf("keys %q, error %v; want %q", keys, err, oddKeys[4:8])
+	}
+	// A token that was fresh and is refused is the server's failure, and the
+	// cursor stays where it was.
+	before := string(second.Cursor())
+	_, err := second.Step(t.Context(), func(source.Entry) {})
+	wantError(t, err, source.CodeServerError, false)
+	if after := string(second.Cursor()); after != before {
+		t.Errorf("a step that failed moved the cursor from %s to %s", before, after)
+	}
+}
+
+func TestEmptyPagesAreLegal(t *testing.T) {
+	t.Parallel()
+	b := bucketAt(serve(t, counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
+		if n <= 10 {
+			_, _ = fmt.Fprint(w, truncated(nextToken(fmt.Sprint(n))))
+			return
+		}
+		_, _ = fmt.Fprint(w, listing(complete+entry("a", "1")))
+	})))
+	if r := inPieces(t, newOpener(t), b); r.err != nil || len(r.keys) != 1 {
+		t.Errorf("keys %q, error %v", r.keys, r.err)
+	}
+}
+
+func TestPrefixIsChecked(t *testing.T) {
+	t.Parallel()
+	b := bucketAt(serve(t, write(listing(complete+entry("other/a", "1")))))
+	b.Prefix = "team/"
+	r := drain(t.Context(), open(t, newOpener(t), b, nil))
+	wantError(t, r.err, source.CodeBadListing, false)
+}
+
+func TestEmpty(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		keys []string
+		want bool
+	}{{"holds nothing", nil, true}, {"holds something outside the prefix", []string{"other"}, false}} {
+		fake := &fakeS3{keys: c.keys, perPage: 10}
+		b := bucketAt(serve(t, fake.ServeHTTP))
+		b.Prefix = "team/"
+		s := open(t, newOpener(t), b, nil)
+		if empty, err := s.(source.Prober).Empty(t.Context()); err != nil || empty != c.want {
+			t.Errorf("%s: Empty() = %t, %v; want %t", c.name, empty, err, c.want)
+		}
+		if q := fake.requests[0]; q.Get("max-keys") != "1" || q.Has("prefix") {
+			t.Errorf("%s: asked %v", c.name, q)
+		}
+	}
+	s := open(t, newOpener(t), bucketAt(serve(t, s3Error(403, "AccessDenied"))), nil)
+	_, err := s.(source.Prober).Empty(t.Context())
+	wantError(t, err, source.CodeAccessDenied, false)
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		change func(*source.Bucket)
+		cursor string
+		code   string
+	}{
+		{"a path for a bucket", func(b *source.Bucket) { b.Bucket = "a/../b" }, "", source.CodeNoSuchBucket},
+		{"no bucket", func(b *source.Bucket) { b.Bucket = "" }, "", source.CodeNoSuchBucket},
+		{"an endpoint with a path", func(b *source.Bucket) { b.Endpoint = "https://a.example/b" }, "", source.CodeUnreachable},
+		{"a host for a region of AWS", func(b *source.Bucket) { b.Endpoint, b.Region = "", "evil.example#" }, "", source.CodeWrongRegion},
+		{"a cursor that is none", func(*source.Bucket) {}, "{", source.CodeInternal},
+	} {
+		b := bucketAt("https://s3.example.com")
+		c.change(&b)
+		var cursor []byte
+		if c.cursor != "" {
+			cursor = []byte(c.cursor)
+		}
+		_, err := newOpener(t).Open(t.Context(), b, cursor)
+		t.Run(c.name, func(t *testing.T) { wantError(t, err, c.code, false) })
+	}
+}

@@ -1,0 +1,311 @@
+package s3bucket
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+// pageEntries is how many entries are asked for: the most that S3 sends.
+const pageEntries = 1000
+
+// position is a place in a listing. As JSON it is the cursor:
+//
+//	{"v1": true, "after": "…base64…", "token": "…base64…", "empty": 3}
+type position struct {
+	// Version1 is set for servers that only know the older listing.
+	Version1 bool `json:"v1,omitempty"`
+	// After is the last key that was counted: nothing up to it may come again.
+	After []byte `json:"after,omitempty"`
+	// Token is how the server wants to go on. It is preferred to After, which
+	// servers handle worse: versitygw 1.8.0 ignores start-after altogether. In
+	// version 1 it is a marker, needed only behind an empty page.
+	Token []byte `json:"token,omitempty"`
+	// Empty counts the empty pages since the last key.
+	Empty int `json:"empty,omitempty"`
+}
+
+// lister is one opened bucket.
+type lister struct {
+	opener *Opener
+	client *http.Client
+	limits limits
+	bucket source.Bucket
+
+	at      position
+	resumed bool // at.Token is from an earlier source and may be stale
+
+	region        string // empty: not known
+	regionKnown   bool   // was given, or a server confirmed it
+	regionRetried bool
+
+	requests int64
+	buf      []byte
+	page     page
+	keys     [2][]byte // decoded keys: this one and the one before
+}
+
+// Method names the way of measuring.
+func (l *lister) Method() string { return "list" }
+
+// DetectedRegion is the region that requests are signed for, once a server has
+// agreed to it.
+func (l *lister) DetectedRegion() string {
+	if !l.regionKnown {
+		return ""
+	}
+	return l.region
+}
+
+// Close releases the buffers; connections belong to the Opener.
+func (l *lister) Close() error {
+	l.buf, l.page, l.keys = nil, page{}, [2][]byte{}
+	return nil
+}
+
+// Cursor is the place behind the last page that was counted.
+func (l *lister) Cursor() []byte {
+	cursor, err := json.Marshal(l.at)
+	if err != nil {
+		panic(err) // a struct of byte slices
+	}
+	return cursor
+}
+
+// Step counts one page.
+func (l *lister) Step(ctx context.Context, count func(source.Entry)) (source.Step, error) {
+	before := l.requests
+	done, err := l.step(ctx, count)
+	return source.Step{Done: done, Requests: l.requests - before}, err
+}
+
+func (l *lister) step(ctx context.Context, count func(source.Entry)) (done bool, err error) {
+	at, resumed := l.at, l.resumed
+	defer func() {
+		if err != nil {
+			l.at, l.resumed = at, resumed // whatever was tried on the way
+		}
+	}()
+	if err := l.findRegion(ctx); err != nil {
+		return false, err
+	}
+	if err := l.list(ctx, l.bucket.Prefix, pageEntries); err != nil {
+		return false, err
+	}
+	last, err := l.hand(count)
+	if err != nil {
+		return false, err
+	}
+	next, err := l.next(last)
+	if err != nil {
+		return false, err
+	}
+	l.at, l.resumed, l.regionKnown = next, false, l.region != ""
+	return !l.page.truncated, nil
+}
+
+// Empty reports whether the whole bucket, whatever its prefix, is empty.
+func (l *lister) Empty(ctx context.Context) (bool, error) {
+	probe := &lister{
+		opener: l.opener, client: l.client, limits: l.limits, bucket: l.bucket, region: l.region, regionKnown: l.regionKnown,
+		at: position{Version1: l.at.Version1},
+	}
+	probe.bucket.Prefix = ""
+	defer func() {
+		l.requests += probe.requests
+		l.region, l.regionRetried = probe.region, probe.regionRetried
+	}()
+	for {
+		if err := probe.findRegion(ctx); err != nil {
+			return false, err
+		}
+		if err := probe.list(ctx, "", 1); err != nil {
+			return false, err
+		}
+		if len(probe.page.objects) > 0 || !probe.page.truncated {
+			return len(probe.page.objects) == 0, nil
+		}
+		next, err := probe.next(nil)
+		if err != nil {
+			return false, err
+		}
+		probe.at = next
+	}
+}
+
+// list gets the page that follows l.at into l.page. It tries again where the
+// answer says how the question must be put.
+func (l *lister) list(ctx context.Context, prefix string, entries int) error {
+	for {
+		a, err := l.send(ctx, http.MethodGet, l.query(prefix, entries))
+		if err != nil {
+			return err
+		}
+		err = l.accept(a)
+		if err == nil {
+			if !l.repeats() {
+				return nil
+			}
+			err = noProgress.because(errors.New("keys that were listed before"))
+		}
+		if !l.adapt(a, err) {
+			return err
+		}
+	}
+}
+
+// query is the question for the page behind l.at.
+func (l *lister) query(prefix string, entries int) url.Values {
+	q := url.Values{"encoding-type": {"url"}, "max-keys": {strconv.Itoa(entries)}}
+	if prefix != "" {
+		q.Set("prefix", prefix)
+	}
+	after, token := string(l.at.After), string(l.at.Token)
+	switch {
+	case l.at.Version1 && token != "":
+		q.Set("marker", token)
+	case l.at.Version1:
+		q.Set("marker", after)
+	case token != "":
+		q.Set("continuation-token", token)
+	case after != "":
+		q.Set("start-after", after)
+	}
+	if !l.at.Version1 {
+		q.Set("list-type", "2")
+	}
+	return q
+}
+
+// accept parses an answer into l.page, or says what is wrong with it.
+func (l *lister) accept(a *answer) error {
+	err := l.page.parse(a.body)
+	switch {
+	case a.status != http.StatusOK || l.page.fault != nil:
+		return statusError(a, l.page.fault, l.bucket.Signature)
+	case errors.Is(err, errNotListing):
+		return notS3.because(err)
+	case err != nil:
+		return badListing.because(err)
+	case len(l.page.bucket) > 0 && string(l.page.bucket) != l.bucket.Bucket:
+		return badListing.because(errors.New("the listing is of another bucket"))
+	}
+	return nil
+}
+
+// repeats reports whether the page begins at or before where it should go on.
+func (l *lister) repeats() bool {
+	if len(l.at.After) == 0 || len(l.page.objects) == 0 {
+		return false
+	}
+	l.keys[0] = l.keys[0][:0]
+	first := l.key(l.page.objects[0], &l.keys[0])
+	return bytes.Compare(first, l.at.After) <= 0
+}
+
+// adapt changes how the question is put, if the answer shows a way that was not
+// tried yet, and reports whether to ask again.
+func (l *lister) adapt(a *answer, err error) bool {
+	var e *source.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	if region := l.namedRegion(a); region != "" && !l.regionRetried {
+		l.region, l.regionRetried = region, true
+		return true
+	}
+	if l.at.Version1 {
+		return false
+	}
+	notUnderstood := (e.Code == source.CodeServerError || e.Code == source.CodeNotS3) && !e.Temporary && a.status >= 400
+	switch {
+	case notUnderstood && l.resumed && len(l.at.Token) > 0: // tokens may expire; keys do not
+		l.at.Token, l.resumed = nil, false
+		return true
+	case notUnderstood && len(l.at.Token) == 0,
+		// A server that knows neither start-after nor list-type begins again.
+		e.Code == source.CodeNoProgress && len(l.at.Token) == 0:
+		l.at.Version1 = true
+		return true
+	}
+	return false
+}
+
+// hand hands the page's entries to count and returns the last key, which is
+// good until the next page. Whatever is wrong makes the step count nothing.
+func (l *lister) hand(count func(source.Entry)) (last []byte, _ error) {
+	last = l.at.After
+	for i, o := range l.page.objects {
+		spare := &l.keys[i%2] // last may lie in the other one
+		*spare = (*spare)[:0]
+		key := l.key(o, spare)
+		switch {
+		case len(key) > maxKeyBytes:
+			return nil, badListing.because(errors.New("a key beyond all measure"))
+		case bytes.Compare(key, last) <= 0:
+			return nil, noProgress.because(errors.New("keys out of order"))
+		case !bytes.HasPrefix(key, []byte(l.bucket.Prefix)):
+			return nil, badListing.because(errors.New("a key without the prefix that was asked for"))
+		}
+		count(source.Entry{Key: key, Size: o.size})
+		last = key
+	}
+	return last, nil
+}
+
+// key returns an object's key in plain bytes, in spare if it must be decoded.
+func (l *lister) key(o object, spare *[]byte) []byte {
+	if !l.page.encoded || bytes.IndexByte(o.key, '%') < 0 && bytes.IndexByte(o.key, '+') < 0 {
+		return o.key
+	}
+	*spare = unescape(*spare, o.key)
+	return *spare
+}
+
+// next returns the position behind the page whose last key is last.
+func (l *lister) next(last []byte) (position, error) {
+	p := &l.page
+	next := position{Version1: l.at.Version1, After: l.at.After}
+	if len(p.objects) > 0 {
+		next.After = bytes.Clone(last)
+	}
+	if !p.version2 && p.version1 && !next.Version1 {
+		next.Version1 = true // it answered as it knows; go on in its way
+	}
+	if next.Version1 && len(p.objects) > 0 {
+		l.opener.rememberVersion1(l.bucket.Endpoint)
+	}
+	if !p.truncated {
+		return next, nil
+	}
+	stuck := func(why string) (position, error) { return position{}, noProgress.because(errors.New(why)) }
+	if !next.Version1 {
+		next.Token = bytes.Clone(p.token)
+	}
+	if len(p.objects) > 0 {
+		return next, nil
+	}
+	next.Empty = l.at.Empty + 1
+	if next.Version1 {
+		next.Token = bytes.Clone(p.marker)
+		if p.encoded {
+			next.Token = unescape(nil, p.marker)
+		}
+		if bytes.Compare(next.Token, l.at.After) <= 0 || bytes.Compare(next.Token, l.at.Token) <= 0 {
+			return stuck("an empty page and a marker that goes back")
+		}
+	}
+	switch {
+	case len(next.Token) == 0, bytes.Equal(next.Token, l.at.Token):
+		return stuck("an empty page and no way to go on")
+	case next.Empty > l.limits.empty:
+		return stuck("empty pages without end")
+	}
+	return next, nil
+}

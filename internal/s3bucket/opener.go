@@ -1,0 +1,74 @@
+// Package s3bucket makes a bucket countable: it lists the bucket's keys and
+// sizes over the S3 protocol.
+//
+// A byte here is a byte of the current version of an object, as the listing
+// reports it; older versions and parts of unfinished uploads are not counted.
+// The package leaves to egress where connections may go and to package metering
+// what a key counts as. What always holds: servers are strangers. A page is
+// counted only if it is complete, plausible and further on than the page before;
+// everything a server sends is bounded in size and time; no redirect is
+// followed; and nothing a server says becomes part of a message for people.
+package s3bucket
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+
+	"github.com/purserhq/purser/internal/egress"
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+// maxRemembered bounds the memory of endpoints, which users choose.
+const maxRemembered = 1024
+
+// Opener opens buckets. It is safe for concurrent use.
+type Opener struct {
+	client *http.Client
+	limits limits
+
+	mu       sync.Mutex
+	version1 map[string]struct{} // endpoints that only know version 1 of the listing
+}
+
+// New makes an Opener whose connections obey policy.
+func New(policy *egress.Policy, o egress.Options) *Opener {
+	return &Opener{client: policy.Client(o), limits: defaultLimits, version1: make(map[string]struct{})}
+}
+
+// Open opens b at the place where cursor was taken; nil is its beginning.
+// Nothing is sent yet.
+func (o *Opener) Open(_ context.Context, b source.Bucket, cursor []byte) (source.Source, error) {
+	l := &lister{opener: o, client: o.client, limits: o.limits, bucket: b, region: b.Region, regionKnown: b.Region != ""}
+	if _, bad := addressOf(b, b.Region); bad != nil {
+		return nil, bad
+	}
+	if cursor != nil {
+		if err := json.Unmarshal(cursor, &l.at); err != nil {
+			return nil, badCursor.because(err)
+		}
+	}
+	l.at.Version1 = l.at.Version1 || o.onlyVersion1(b.Endpoint)
+	l.resumed = len(l.at.Token) > 0
+	return l, nil
+}
+
+// Close closes the connections that are kept for further pages.
+func (o *Opener) Close() { o.client.CloseIdleConnections() }
+
+func (o *Opener) onlyVersion1(endpoint string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, only := o.version1[endpoint]
+	return only
+}
+
+func (o *Opener) rememberVersion1(endpoint string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.version1) >= maxRemembered {
+		clear(o.version1) // it is found out again
+	}
+	o.version1[endpoint] = struct{}{}
+}

@@ -1,0 +1,164 @@
+package s3bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/minio/minio-go/v7/pkg/signer"
+
+	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+// limits bound one request. Connecting and waiting for headers are bounded by
+// package egress.
+type limits struct {
+	page time.Duration // the whole exchange
+	body time.Duration // from headers to the last byte: a minimum throughput
+	// empty is how many pages in a row may hold nothing and still promise more.
+	empty int
+}
+
+var defaultLimits = limits{page: 150 * time.Second, body: 60 * time.Second, empty: 1000}
+
+const (
+	maxErrorBytes = 64 << 10
+	// keepBuffer is how large a buffer may be to be kept for the next page; an
+	// ordinary page has 350 kB.
+	keepBuffer  = 1 << 20
+	emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+)
+
+// tooLongError is why one of the limits cancelled a request.
+type tooLongError struct{ what string }
+
+func (e tooLongError) Error() string { return e.what + " takes too long" }
+func (tooLongError) Timeout() bool   { return true }
+
+// answer is what a server sent. Its body is good until the next request.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// send signs and sends one request without a body and reads the answer. An
+// error is ctx's or a *source.Error.
+func (l *lister) send(ctx context.Context, method string, query url.Values) (*answer, error) {
+	at, bad := addressOf(l.bucket, l.region)
+	if bad != nil {
+		return nil, bad
+	}
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer after(l.limits.page, cancel, "the request").Stop()
+	var asked atomic.Bool
+	u := url.URL{Scheme: at.scheme, Host: at.host, Path: at.path, RawQuery: query.Encode()}
+	r, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { asked.Store(true) },
+	}), method, u.String(), nil)
+	if err != nil {
+		return nil, badEndpoint.because(err)
+	}
+	l.requests++
+	response, err := l.client.Do(l.sign(r, at.virtualHost))
+	if err == nil {
+		defer func() { _ = response.Body.Close() }() // nothing was written
+		defer after(l.limits.body, cancel, "the answer").Stop()
+		return l.read(limited, response)
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if cause := context.Cause(limited); cause != nil {
+		err = cause
+	}
+	return nil, transportError(err, asked.Load())
+}
+
+// after cancels a request after d.
+func after(d time.Duration, cancel context.CancelCauseFunc, what string) *time.Timer {
+	return time.AfterFunc(d, func() { cancel(tooLongError{what}) })
+}
+
+// sign adds the signature to r.
+func (l *lister) sign(r *http.Request, virtualHost bool) *http.Request {
+	r.Header.Set("User-Agent", "purser")
+	if l.bucket.Signature == purser.SignatureV2 {
+		return signer.SignV2(*r, l.bucket.AccessKey, l.bucket.Secret.Expose(), virtualHost)
+	}
+	r.Header.Set("X-Amz-Content-Sha256", emptySHA256)
+	region := l.region
+	if region == "" {
+		region = defaultRegion
+	}
+	return signer.SignV4(*r, l.bucket.AccessKey, l.bucket.Secret.Expose(), "", region)
+}
+
+// read reads the body. ctx ends when that takes too long: a server that drips
+// would keep a worker for as long as it liked.
+func (l *lister) read(ctx context.Context, response *http.Response) (*answer, error) {
+	a := &answer{status: response.StatusCode, header: response.Header}
+	most := maxPageBytes
+	if a.status != http.StatusOK {
+		most = maxErrorBytes
+	}
+	err := l.fill(response, most)
+	a.body = l.buf
+	cause := context.Cause(ctx)
+	switch {
+	case err == nil:
+		return a, nil
+	case cause != nil && !errors.As(cause, &tooLongError{}): // the caller's own
+		return nil, cause
+	case a.status != http.StatusOK: // what it is about is known
+		return a, nil
+	case errors.Is(err, errPageTooLarge):
+		return nil, badListing.because(err)
+	case cause != nil:
+		return nil, timedOut.because(cause)
+	}
+	return nil, brokenOff.because(err)
+}
+
+var errPageTooLarge = fmt.Errorf("a page of more than %d bytes", maxPageBytes)
+
+// fill reads the body into the buffer of the source.
+func (l *lister) fill(response *http.Response, most int) error {
+	if cap(l.buf) > keepBuffer {
+		l.buf = nil
+	}
+	l.buf = l.buf[:0]
+	if response.Request.Method == http.MethodHead {
+		return nil
+	}
+	// A length is not believed before the bytes are there. One more than it says
+	// lets the end be seen without growing.
+	if n := min(response.ContentLength+1, keepBuffer); n > int64(cap(l.buf)) {
+		l.buf = make([]byte, 0, n)
+	}
+	for {
+		if len(l.buf) == cap(l.buf) {
+			l.buf = append(l.buf, 0)[:len(l.buf)]
+		}
+		n, err := response.Body.Read(l.buf[len(l.buf):min(cap(l.buf), most+1)])
+		l.buf = l.buf[:len(l.buf)+n]
+		switch {
+		case len(l.buf) > most:
+			return errPageTooLarge
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+var _ source.Source = (*lister)(nil)
