@@ -71,3 +71,9 @@ func closing(t testing.TB) func(*store.Store, error) *store.Store {
 		return s
 	}
 }
+
+func BenchmarkSQLite(b *testing.B) { storetest.Bench(b, openSQLite) }
+
+func BenchmarkPostgres(b *testing.B) {
+	storetest.Bench(b, func(t testing.TB) *store.Store { return openPostgres(t, pgtest.URL(t)) })
+}
