@@ -48,6 +48,13 @@ func (e *environment) say(format string, args ...any) {
 	_, _ = fmt.Fprintln(e.stderr, plain(fmt.Sprintf(format, args...)))
 }
 
+// complain tells people what is wrong; several faults are a line each.
+func (e *environment) complain(message string) {
+	for line := range strings.Lines(message) {
+		e.say("purser: %s", strings.TrimSuffix(line, "\n"))
+	}
+}
+
 // terminal returns the terminal that stream is; nil if it is none.
 func terminal(stream any) *os.File {
 	f, is := stream.(*os.File)
@@ -166,20 +173,20 @@ func (e *environment) report(ctx context.Context, command *cobra.Command, err er
 	case errors.Is(err, errSaid):
 		return exitFailed
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		e.say("purser: interrupted")
+		e.complain("interrupted")
 		return exitInterrupted
 	case errors.As(err, &usage), !e.running:
-		e.say("purser: %v", err)
+		e.complain(err.Error())
 		e.say("See %s --help.", command.CommandPath())
 		return exitUsage
 	case errors.As(err, &answered):
-		e.say("purser: %s", sentence(answered))
+		e.complain(sentence(answered))
 		return exitCode(answered)
 	case errors.As(err, &ours) && ours.Message != "":
-		e.say("purser: %s", ours.Message)
+		e.complain(ours.Message)
 		return exitFailed
 	}
-	e.say("purser: %v", err)
+	e.complain(err.Error())
 	return exitFailed
 }
 

@@ -37,6 +37,7 @@ func newRootCommand(e *environment) *cobra.Command {
 	root := newGroup("purser", "Keep a team's buckets, their credentials and what is in them",
 		newServeCommand(e),
 		newDemoCommand(e),
+		newStoreCommand(e),
 		newProviderCommand(e),
 		newUtilizationCommand(e),
 		newScanCommand(e),
