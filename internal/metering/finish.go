@@ -60,7 +60,7 @@ func (sl *slice) failures() int64 {
 	if sl.progress {
 		return 1
 	}
-	return sl.saved.Failures + 1
+	return sl.claimed.Failures + 1
 }
 
 // save stores the work done so far, with the lease that change leaves, and
@@ -71,16 +71,15 @@ func (sl *slice) save(ctx context.Context, change func(tx *store.Tx, r *store.Ra
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
 	s := sl.service
-	var saved store.Range
 	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.LockTeam(ctx, sl.saved.TeamID); err != nil {
+		if err := tx.LockTeam(ctx, sl.claimed.TeamID); err != nil {
 			return err
 		}
 		now, err := tx.Now(ctx)
 		if err != nil {
 			return err
 		}
-		r := sl.saved
+		r := sl.claimed
 		r.Cursor, r.Tallies, r.Requests, r.Incomplete = sl.cursor, sl.sums.tallies(), sl.requests, sl.incomplete
 		r.LeaseUntil = now.Add(s.times.lease)
 		if sl.progress {
@@ -89,11 +88,10 @@ func (sl *slice) save(ctx context.Context, change func(tx *store.Tx, r *store.Ra
 		if err := change(tx, &r, now); err != nil {
 			return err
 		}
-		saved = r
 		return sl.rememberRegion(ctx, tx)
 	})
 	if err == nil {
-		sl.saved, sl.savedAt = saved, time.Now()
+		sl.savedAt = time.Now()
 	}
 	return err
 }
@@ -259,7 +257,7 @@ func sumUp(ranges []store.Range) (sum result, left bool) {
 // judge decides how a scan that has read everything ends. The place is checked
 // once more: the team's lock is held now, so it stays what it is.
 func (sl *slice) judge(ctx context.Context, tx *store.Tx, sum result) (*ending, error) {
-	plan, err := sl.service.planForScan(ctx, tx, sl.saved)
+	plan, err := sl.service.planForScan(ctx, tx, sl.claimed)
 	switch {
 	case err != nil:
 		return nil, err

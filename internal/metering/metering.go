@@ -141,9 +141,8 @@ func New(o Options) (*Service, error) {
 // have and offer the rest to other nodes, and returns when that is done. It can
 // be called once.
 func (s *Service) Run(ctx context.Context) error {
-	// The queue outlives ctx: it is stopped below, after the slices were told to
-	// save.
-	if err := s.jobs.Start(context.WithoutCancel(ctx)); err != nil {
+	// The end of ctx keeps the queue from fetching, and interrupts no job.
+	if err := s.jobs.Start(ctx); err != nil {
 		return purser.Wrap("metering.Run", err)
 	}
 	var loops sync.WaitGroup
@@ -151,22 +150,18 @@ func (s *Service) Run(ctx context.Context) error {
 	loops.Go(func() { every(ctx, s.times.trees, s.addTrees) })
 	loops.Go(func() { every(ctx, s.times.clean, s.clean) })
 	<-ctx.Done()
-	s.stop()
+	s.stop() // after fetching has ended, so that this node does not take what it hands over
 	loops.Wait()
 	return s.drain(context.WithoutCancel(ctx))
 }
 
-// drain waits for the slices under way, and no longer than it must.
+// drain waits for the slices under way, and no longer than it must: the queue
+// cancels those that do not obey, and those that do not obey even that are left
+// behind, as by a node that dies.
 func (s *Service) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.times.stop)
+	ctx, cancel := context.WithTimeout(ctx, 2*s.times.stop)
 	defer cancel()
-	if s.jobs.Stop(ctx) == nil {
-		return nil
-	}
-	s.log.WarnContext(ctx, "a scan did not stop in time; what it had not saved is read again", "waited", s.times.stop)
-	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), s.times.stop)
-	defer cancel()
-	return purser.Wrap("metering.Run", s.jobs.StopAndCancel(ctx))
+	return purser.Wrap("metering.Run", s.jobs.Stop(ctx))
 }
 
 // every calls fn now and then once per interval until ctx ends.

@@ -71,6 +71,7 @@ func newJobs(s *Service) (*river.Client[*sql.Tx], error) {
 		FetchCooldown:     min(20*time.Millisecond, s.times.poll),
 		FetchPollInterval: s.times.poll,
 		JobTimeout:        jobTimeout,
+		SoftStopTimeout:   s.times.stop,
 		// Nothing waits for a rescue; it only tidies up after a node's death.
 		RescueStuckJobsAfter:        2 * jobTimeout,
 		CompletedJobRetentionPeriod: time.Minute,

@@ -364,13 +364,12 @@ func TestAStoreMayAskForPatience(t *testing.T) {
 	t.Parallel()
 	f := onSQLite(t)
 	bucket := f.world.set("bucket")
-	var failed, again time.Time
+	steps := make(chan time.Time, 2)
 	bucket.before = func(_ context.Context, step int) error {
+		steps <- time.Now()
 		if step == 1 {
-			failed = time.Now()
 			return &source.Error{ScanError: purser.ScanError{Code: source.CodeThrottled}, Temporary: true, RetryAfter: 300 * time.Millisecond}
 		}
-		again = time.Now()
 		return nil
 	}
 	p := f.addBucket("bucket")
@@ -378,6 +377,7 @@ func TestAStoreMayAskForPatience(t *testing.T) {
 	if scan := f.scan(service, p.ID); scan.State != purser.ScanDone {
 		t.Fatalf("%+v", scan)
 	}
+	failed, again := <-steps, <-steps
 	if waited := again.Sub(failed); waited < 250*time.Millisecond {
 		t.Errorf("came back after %s, asked for 300ms", waited)
 	}

@@ -28,7 +28,7 @@ type slice struct {
 	service *Service
 	log     *slog.Logger
 	plan    *plan
-	saved   store.Range // as it is in the store
+	claimed store.Range // as it was when this slice began; never changed, so that the watch may read it
 
 	sums       counts // of all steps that have succeeded, of slices before too
 	cursor     []byte
@@ -127,7 +127,7 @@ func (s *Service) planForScan(ctx context.Context, tx *store.Tx, r store.Range) 
 func (s *Service) newSlice(r store.Range, p *plan, log *slog.Logger) *slice {
 	now := time.Now()
 	return &slice{
-		service: s, log: log.With("source", p.source.ID), plan: p, saved: r,
+		service: s, log: log.With("source", p.source.ID), plan: p, claimed: r,
 		sums: countsOf(r.Tallies), cursor: r.Cursor, requests: r.Requests, incomplete: r.Incomplete,
 		began: now, savedAt: now,
 	}
@@ -137,6 +137,9 @@ func (s *Service) newSlice(r store.Range, p *plan, log *slog.Logger) *slice {
 // wrong; nil means one of the first two. What it returns otherwise is errLost,
 // errStopping, a *source.Error, or an error of the store.
 func (sl *slice) run(ctx context.Context) error {
+	if sl.service.stopping.Err() != nil {
+		return errStopping
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer sl.watch(ctx, cancel)()
@@ -292,14 +295,14 @@ func (sl *slice) watch(ctx context.Context, cancel context.CancelCauseFunc) (end
 // lease when that is wanted.
 func (sl *slice) held(ctx context.Context, renew bool) (bool, error) {
 	if !renew {
-		return sl.service.Store.HoldsRange(ctx, sl.saved.RangeKey, sl.saved.Fence)
+		return sl.service.Store.HoldsRange(ctx, sl.claimed.RangeKey, sl.claimed.Fence)
 	}
 	err := sl.service.Store.InTx(ctx, func(tx *store.Tx) error {
 		now, err := tx.Now(ctx)
 		if err != nil {
 			return err
 		}
-		return tx.RenewLease(ctx, sl.saved.RangeKey, sl.saved.Fence, now.Add(sl.service.times.lease))
+		return tx.RenewLease(ctx, sl.claimed.RangeKey, sl.claimed.Fence, now.Add(sl.service.times.lease))
 	})
 	if purser.KindOf(err) == purser.KindNotFound {
 		return false, nil

@@ -167,7 +167,7 @@ func TestSumsAreExactWhateverDies(t *testing.T) {
 			if diff := cmp.Diff(published, f.usage(p.ID)); diff != "" {
 				t.Fatalf("a worker that woke up afterwards changed the figures: %s", diff)
 			}
-			if total := purser.Bytes(f.teamUsage().Total()); total != scan.Bytes {
+			if total := f.teamUsage().Total(); total != scan.Bytes {
 				t.Fatalf("the team's total is %d, the scan's %d", total, scan.Bytes)
 			}
 		})
@@ -358,7 +358,7 @@ func TestTwoNodesShareTheWork(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return tx.SetDue(ctx, f.team, src.ID, time.Now().Add(-time.Second))
+			return tx.SetDue(ctx, f.team, src.ID, past())
 		})
 	}
 	var ended [2]atomic.Int64
