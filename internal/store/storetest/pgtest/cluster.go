@@ -30,7 +30,7 @@ cd / && rm -rf "$2"
 // watchdogInput is the writing end of the watchdog's input. It stays open, and
 // unused, as long as this process lives; were it only a local variable, the
 // garbage collector would close it and end the server in the middle of tests.
-var watchdogInput io.Closer
+var watchdogInput io.Closer //nolint:unused // see above
 
 // start starts a server of this test binary's own and returns the URL of its
 // superuser's database.

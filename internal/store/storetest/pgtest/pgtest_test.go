@@ -19,7 +19,7 @@ const childEnvironment = "PGTEST_CHILD"
 
 func TestEveryCallGetsAnEmptyDatabaseOfItsOwn(t *testing.T) {
 	t.Parallel()
-	if pgtest.URL(t) == pgtest.URL(t) {
+	if one, another := pgtest.URL(t), pgtest.URL(t); one == another {
 		t.Fatal("two calls got the same database")
 	}
 	for range 2 {
