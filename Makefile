@@ -71,8 +71,18 @@ generate-check: ## fail if generated files are not up to date
 	scripts/check-generated
 
 .PHONY: bench
-bench: ## run the Go benchmarks; PKG and RUN choose some
+bench: build ## measure the server beside a bare handler, as in docs/benchmarks.md
+	scripts/need wrk
+	go run ./e2e/bench -purser bin/purser
+
+.PHONY: bench-go
+bench-go: ## run the Go benchmarks; PKG and RUN choose some
 	scripts/test-services go test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
+
+.PHONY: soak
+soak: ## run the long tests: 500 kills, and each fuzz target for a minute
+	PURSER_CRASH_CYCLES=500 go test ./e2e -run TestKilled -count=1 -timeout 2h -v
+	scripts/fuzz 1m
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities (needs vuln.go.dev)
