@@ -99,7 +99,7 @@ func backoff(e *Error, attempt int) (time.Duration, bool) {
 		return 0, false
 	}
 	limit := min(maxBackoff, firstBackoff<<(attempt-1))
-	return e.RetryAfter + mathrand.N(limit), true
+	return e.RetryAfter + mathrand.N(limit), true //nolint:gosec // nobody gains from guessing it
 }
 
 // once sends r and reads the whole answer, so that a connection that breaks in

@@ -246,8 +246,10 @@ func TestRequests(t *testing.T) {
 		{name: "loopback by name", method: "POST", path: "/storage-providers", body: with(t, "s3Config.endpoint", `"https://localhost"`), status: 400},
 		{name: "an allowed private address", method: "POST", path: "/storage-providers", body: with(t, "s3Config.endpoint", `"http://10.1.2.3:9000"`), status: 200},
 		{name: "If-Match without quotes", method: "DELETE", path: one, headers: []string{"If-Match: x"}, status: 400},
-		{name: "If-Match of another state", method: "DELETE", path: one, headers: []string{`If-Match: "x"`}, status: 412,
-			want: plain("PRECONDITION_FAILED", "The storage provider has changed since you read it; read it again and decide anew.")},
+		{
+			name: "If-Match of another state", method: "DELETE", path: one, headers: []string{`If-Match: "x"`}, status: 412,
+			want: plain("PRECONDITION_FAILED", "The storage provider has changed since you read it; read it again and decide anew."),
+		},
 		{name: "no key", path: one, headers: []string{"Authorization: "}, status: 401, want: noKey},
 		{name: "another scheme", path: one, headers: []string{"Authorization: Basic dTpw"}, status: 401, want: noKey},
 		{name: "a malformed key", path: one, headers: []string{"Authorization: Bearer x"}, status: 401, want: noKey},
@@ -256,8 +258,10 @@ func TestRequests(t *testing.T) {
 		{name: "401 before 413", method: "POST", path: "/storage-providers", body: strings.Repeat("a", 70<<10), headers: []string{"Authorization: Bearer x"}, status: 401, want: noKey},
 		{name: "400 before 404", method: "PUT", path: "/storage-providers/spl000000000000", body: `{}`, status: 400},
 		{name: "400 before 403", method: "POST", path: "/storage-providers", body: `{}`, headers: []string{"Authorization: Bearer " + viewer}, status: 400},
-		{name: "403", method: "POST", path: "/storage-providers", body: valid, headers: []string{"Authorization: Bearer " + viewer}, status: 403,
-			want: plain("FORBIDDEN", "Your API key has the role viewer; this needs editor or more.")},
+		{
+			name: "403", method: "POST", path: "/storage-providers", body: valid, headers: []string{"Authorization: Bearer " + viewer}, status: 403,
+			want: plain("FORBIDDEN", "Your API key has the role viewer; this needs editor or more."),
+		},
 		{name: "403 before 404", method: "DELETE", path: "/storage-providers/spl000000000000", headers: []string{"Authorization: Bearer " + viewer}, status: 403},
 	} {
 		t.Run(c.name, func(t *testing.T) {

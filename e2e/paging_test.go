@@ -146,7 +146,7 @@ func TestCursors(t *testing.T) {
 			t.Errorf("%s: %d %s", name, a.Status, a.Body)
 		}
 	}
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // reproducible on purpose
+	random := rand.New(rand.NewPCG(1, 2)) // reproducible on purpose
 	for range 500 {
 		forged := []byte(cursor)
 		i := random.IntN(len(forged))

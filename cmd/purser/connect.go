@@ -124,7 +124,7 @@ func (e *environment) readConfig() (clientConfig, error) {
 	if err != nil {
 		return config, fmt.Errorf("the configuration file cannot be read: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing was written
 	info, err := f.Stat()
 	if err != nil {
 		return config, fmt.Errorf("the configuration file cannot be read: %w", err)

@@ -257,7 +257,7 @@ func (d *demo) showUtilization(ctx context.Context) error {
 		differs = differs || line.measured != written
 		t.row(line.title, line.measured.String(), written.String(), line.measured.Human())
 	}
-	t.row("total", u.Total().String(), (d.truth.total()).String(), u.Total().Human())
+	t.row("total", u.Total().String(), d.truth.total().String(), u.Total().Human())
 	t.row("left of the plan", u.RemainingFreeStorage().String(), "", u.RemainingFreeStorage().Human())
 	_, _ = fmt.Fprintln(d.stdout)
 	if err := d.printTable(t); err != nil {

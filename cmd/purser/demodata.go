@@ -65,8 +65,8 @@ type demoTruth map[purser.Category]purser.Bytes
 func (t demoTruth) each(ctx context.Context, groups []demoFiles, write func(ctx context.Context, name string, content []byte) error) error {
 	pool := make([]byte, 512<<10)
 	random := rand.NewChaCha8([32]byte([]byte("purser's sample data, every time")))
-	_, _ = random.Read(pool) // never fails
-	sizes := rand.New(random)
+	_, _ = random.Read(pool)  // never fails
+	sizes := rand.New(random) //nolint:gosec // the same sizes every time, on purpose
 	writers, ctx := errgroup.WithContext(ctx)
 	writers.SetLimit(16)
 	for _, files := range groups {

@@ -176,6 +176,6 @@ func (s *canned) note(line string) {
 	if err != nil {
 		panic(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	_, _ = f.WriteString(strings.TrimRight(line, " ") + "\n")
 }

@@ -25,7 +25,7 @@ func (e *environment) readSecretFile(path string) (purser.Secret, error) {
 		if err != nil {
 			return purser.Secret{}, fmt.Errorf("the secret cannot be read: %w", err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }() // nothing was written
 		stream = f
 	}
 	text, err := io.ReadAll(io.LimitReader(stream, maxSecretFile))

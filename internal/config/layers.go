@@ -133,7 +133,7 @@ func (l *loader) secretFile(o option, set map[string]string, into layer) {
 }
 
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names it
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("the file cannot be read: %w", err)
 	}

@@ -30,7 +30,7 @@ func readNames(ctx context.Context, fd int, buffer []byte, add func([]byte, kind
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err == unix.EINTR: //nolint:errorlint // system calls return bare numbers
+		case err == unix.EINTR:
 			continue
 		case err != nil || n <= 0:
 			return err

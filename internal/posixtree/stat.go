@@ -71,7 +71,7 @@ func look(fd int, name string) found {
 	if err != nil {
 		return found{err: err}
 	}
-	//nolint:unconvert,gosec // the types differ between systems; the bits are kept
+	//nolint:unconvert // the types differ between systems; the bits are kept
 	return found{
 		mode:   uint32(st.Mode),
 		names:  uint64(st.Nlink),
@@ -83,7 +83,7 @@ func look(fd int, name string) found {
 
 // deviceOf is the file system that something is on.
 func deviceOf(st *unix.Stat_t) uint64 {
-	return uint64(st.Dev) //nolint:unconvert,gosec // the types differ between systems; the bits are kept
+	return uint64(st.Dev) //nolint:unconvert // the types differ between systems; the bits are kept
 }
 
 // openat opens a directory, and nothing but a directory: O_NOFOLLOW refuses a
@@ -91,7 +91,7 @@ func deviceOf(st *unix.Stat_t) uint64 {
 func openat(parent int, name string) (int, error) {
 	for {
 		fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err != unix.EINTR { //nolint:errorlint // system calls return bare numbers
+		if err != unix.EINTR {
 			return fd, err
 		}
 	}
@@ -100,7 +100,7 @@ func openat(parent int, name string) (int, error) {
 func fstatat(parent int, name string) (st unix.Stat_t, err error) {
 	for {
 		err = unix.Fstatat(parent, name, &st, statFlags)
-		if err != unix.EINTR { //nolint:errorlint // system calls return bare numbers
+		if err != unix.EINTR {
 			return st, err
 		}
 	}
@@ -109,7 +109,7 @@ func fstatat(parent int, name string) (st unix.Stat_t, err error) {
 func fstat(fd int) (st unix.Stat_t, err error) {
 	for {
 		err = unix.Fstat(fd, &st)
-		if err != unix.EINTR { //nolint:errorlint // system calls return bare numbers
+		if err != unix.EINTR {
 			return st, err
 		}
 	}

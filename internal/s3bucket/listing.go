@@ -162,11 +162,13 @@ func (p *page) parseObject() error {
 		return fmt.Errorf("more than %d entries in one page", maxPageEntries)
 	}
 	var (
-		o                 object
-		hasKey, hasSize   bool
-		s                 = &p.scan
-		depth             = s.depth
-		found, err, value = tokenText, error(nil), []byte(nil)
+		o               object
+		hasKey, hasSize bool
+		s               = &p.scan
+		depth           = s.depth
+		found           token
+		value           []byte
+		err             error
 	)
 	for {
 		if found, err = s.next(); err != nil {

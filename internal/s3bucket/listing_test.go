@@ -51,13 +51,17 @@ func TestParseAccepts(t *testing.T) {
 		want       counted
 	}{
 		{"nothing", listing(complete), counted{}},
-		{"what AWS sends", listing(`<Name>b</Name><Prefix></Prefix><NextContinuationToken>1ueG/=</NextContinuationToken><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>` +
-			`<Contents><Key>a%2Bb+c/d%25</Key><LastModified>2026-11-24T05:00:00.000Z</LastModified><ETag>&quot;d41d&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><Size>5</Size><Owner><ID>x</ID><DisplayName>Size</DisplayName></Owner><StorageClass>STANDARD</StorageClass></Contents>`),
-			counted{Keys: []string{"a+b c/d%"}, Sizes: []int64{5}, Bucket: "b", Truncated: true, Token: "1ueG/="}},
+		{
+			"what AWS sends", listing(`<Name>b</Name><Prefix></Prefix><NextContinuationToken>1ueG/=</NextContinuationToken><KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>` +
+				`<Contents><Key>a%2Bb+c/d%25</Key><LastModified>2026-11-24T05:00:00.000Z</LastModified><ETag>&quot;d41d&quot;</ETag><ChecksumAlgorithm>CRC64NVME</ChecksumAlgorithm><Size>5</Size><Owner><ID>x</ID><DisplayName>Size</DisplayName></Owner><StorageClass>STANDARD</StorageClass></Contents>`),
+			counted{Keys: []string{"a+b c/d%"}, Sizes: []int64{5}, Bucket: "b", Truncated: true, Token: "1ueG/="},
+		},
 		{"encoding type behind the keys", listing(complete + entry("a%20b", "5") + `<EncodingType>url</EncodingType>`), key("a b")},
 		{"no encoding type", listing(complete + entry("a%20b+c", "5")), key("a%20b+c")},
-		{"escapes that are none", listing(complete + entry("100%", "5") + entry("%zz", "6") + entry("%4", "7") + `<EncodingType>url</EncodingType>`),
-			counted{Keys: []string{"100%", "%zz", "%4"}, Sizes: []int64{5, 6, 7}}},
+		{
+			"escapes that are none", listing(complete + entry("100%", "5") + entry("%zz", "6") + entry("%4", "7") + `<EncodingType>url</EncodingType>`),
+			counted{Keys: []string{"100%", "%zz", "%4"}, Sizes: []int64{5, 6, 7}},
+		},
 		{"escapes of bytes that are no UTF-8", listing(complete + entry("%FF%fe%00", "5") + `<EncodingType>url</EncodingType>`), key("\xff\xfe\x00")},
 		{"size before key", listing(complete + `<Contents><Size>5</Size><Key>a</Key></Contents>`), one},
 		{"entries before everything", listing(entry("a", "5") + complete), one},

@@ -43,8 +43,8 @@ func (l *lister) askRegion(ctx context.Context) (string, error) {
 	}
 	region, err := l.page.parseLocation(a.body)
 	switch {
-	case err != nil: // the listing will show what is wrong
-		return "", nil
+	case err != nil:
+		return "", nil //nolint:nilerr // the listing will show what is wrong
 	case region == "EU": // what AWS called it before 2009
 		return "eu-west-1", nil
 	case !regionPattern.MatchString(region):

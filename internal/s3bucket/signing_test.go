@@ -2,7 +2,7 @@ package s3bucket
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // what version 2 of the signature is made of
+	"crypto/sha1" // what version 2 of the signature is made of
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"

@@ -69,7 +69,7 @@ func Run(ctx context.Context, o Options) error {
 		Quiet: true, KeepAlive: true,
 	})
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it was asked to end
 	}
 	return fmt.Errorf("serve %s over S3: %w", root, err)
 }
