@@ -38,7 +38,7 @@ type answer struct {
 }
 
 // answers is the one table from kinds of failure to the wire. Clients of the
-// hosted API know these codes and no others (client-facts.md, quirk 3).
+// hosted API know these codes and no others (docs/clients.md, quirk 3).
 var answers = map[purser.Kind]answer{
 	purser.KindInvalid:            {status: http.StatusBadRequest, code: "BAD_REQUEST", message: "The request is not valid."},
 	purser.KindUnauthenticated:    {status: http.StatusUnauthorized, code: "UNAUTHORIZED"},
@@ -147,7 +147,7 @@ func (s *Server) fail(x *exchange, c *call, err error) {
 	x.WriteHeader(a.status)
 	details := e.Details
 	if c.strictClient {
-		details = nil // it takes any field it does not know for a crash (client-facts.md, quirk 2)
+		details = nil // it takes any field it does not know for a crash (docs/clients.md, quirk 2)
 	}
 	x.writeError(a.code, message, details)
 }

@@ -32,7 +32,7 @@ var (
 // ignored: an id of their choice in our log would be theirs to forge.
 const requestIDHeader = "Purser-Request-Id"
 
-// strictClient is the x-client whose quirks are lived with (client-facts.md).
+// strictClient is the x-client whose quirks are lived with (docs/clients.md).
 const strictClient = "paperspace-cli"
 
 // call is one request on its road. It is the context that handlers get, so that

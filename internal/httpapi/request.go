@@ -60,7 +60,7 @@ func (s *Server) check(c *call, r *http.Request, path *url.URL) (*body, [32]byte
 }
 
 // addDefault adds a member to the top-level object, in both its forms, unless
-// it is there. That client drops members that are false (client-facts.md,
+// it is there. That client drops members that are false (docs/clients.md,
 // quirk 1).
 func addDefault(raw []byte, value any, name string, fallback bool) []byte {
 	members, is := value.(map[string]any)
