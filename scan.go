@@ -38,7 +38,8 @@ type Scan struct {
 	Error      *ScanError
 }
 
-// ScanError says why a scan failed, or what is odd about a scan that did not.
+// ScanError says why a scan failed, what a running one waits to be over, or what
+// is odd about one that is done.
 type ScanError struct {
 	// Code is stable and for programs: see internal/metering/source.
 	Code string

@@ -217,12 +217,12 @@ func TestConditions(t *testing.T) {
 			t.Errorf("%s: %d %s", name, a.Status, a.Body)
 		}
 	}
-	for name, condition := range map[string]string{"any": "*", "one of two": tag + ", " + changed.Header.Get("ETag")} {
-		a := s.do(t, "PUT", one, update, "If-Match: "+condition)
-		if a.Status != http.StatusOK {
-			t.Errorf("%s: %d %s", name, a.Status, a.Body)
-		}
-		changed = a
+	changed = s.do(t, "PUT", one, update, "If-Match: *")
+	if changed.Status != http.StatusOK {
+		t.Errorf("any tag: %d %s", changed.Status, changed.Body)
+	}
+	if a := s.do(t, "PUT", one, update, "If-Match: "+tag+", "+changed.Header.Get("ETag")); a.Status != http.StatusOK {
+		t.Errorf("one of two: %d %s", a.Status, a.Body)
 	}
 	if a := s.do(t, "PUT", one, update); a.Status != http.StatusOK {
 		t.Errorf("without a condition: %d %s", a.Status, a.Body)

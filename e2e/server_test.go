@@ -17,12 +17,17 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/purserhq/purser/internal/s3server/s3servertest"
 )
 
 // binary is the program under test, built once by TestMain.
 var binary string
 
-func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+func TestMain(m *testing.M) {
+	s3servertest.Child()
+	os.Exit(testMain(m))
+}
 
 func testMain(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "purser-e2e-")
@@ -31,6 +36,10 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // some servers run as nobody
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	binary = filepath.Join(dir, "purser")
 	build := exec.Command("go", "build", "-o", binary, "github.com/purserhq/purser/cmd/purser")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -48,6 +57,7 @@ type options struct {
 	database string   // --database-url; default: SQLite in dataDir
 	args     []string // more arguments to serve
 	env      []string // more environment
+	nobody   bool     // run as a user with no rights
 }
 
 // server is a running purser process.
@@ -133,6 +143,9 @@ func start(t testing.TB, o options) *server {
 	return s
 }
 
+// nobody is the user with no rights.
+const nobody = 65534
+
 // launch starts a server without waiting for anything.
 func launch(t testing.TB, o options) *server {
 	t.Helper()
@@ -144,6 +157,9 @@ func launch(t testing.TB, o options) *server {
 	}, o.args...)
 	s := &server{Dir: o.dataDir, log: newBuffer(), done: make(chan struct{}), opts: o, cmd: exec.Command(binary, args...)}
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, o.env...)
+	if o.nobody && os.Getuid() == 0 {
+		s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
 	if o.database != "" {
 		s.cmd.Env = append(s.cmd.Env, "PURSER_DATABASE_URL="+o.database)
 	}

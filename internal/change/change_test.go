@@ -107,6 +107,7 @@ func TestRefusalIsRecordedAndChangesNothing(t *testing.T) {
 	if purser.KindOf(err) != purser.KindPermissionDenied || made != 0 {
 		t.Errorf("err = %v, made %d times", err, made)
 	}
+	f.now = f.now.Add(time.Second)
 	if err := f.maker.Permit(t.Context(), f.principal(purser.RoleEditor), auth.Own, "audit.list", ""); purser.KindOf(err) != purser.KindPermissionDenied {
 		t.Errorf("Permit = %v", err)
 	}

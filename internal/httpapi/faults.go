@@ -155,8 +155,11 @@ func typeSentence(k *kind.Type) string {
 	}
 	want := slices.Clone(k.Want)
 	slices.SortFunc(want, func(a, b string) int { // null is the least likely wish
-		if a == "null" {
+		switch "null" {
+		case a:
 			return 1
+		case b:
+			return -1
 		}
 		return strings.Compare(a, b)
 	})

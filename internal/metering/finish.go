@@ -110,7 +110,7 @@ func (sl *slice) store(ctx context.Context, tx *store.Tx, r store.Range) ([]stor
 	if err != nil {
 		return nil, err
 	}
-	progress := purser.Scan{TeamID: r.TeamID, ID: r.ScanID}
+	progress := purser.Scan{TeamID: r.TeamID, ID: r.ScanID, Error: sl.trouble}
 	for _, r := range ranges {
 		sums := countsOf(r.Tallies)
 		progress.Objects += sums.objects()
@@ -155,6 +155,7 @@ func (sl *slice) wait(ctx context.Context, problem *source.Error) error {
 	delay := retryDelay(sl.service.times.retry, sl.failures(), problem.RetryAfter)
 	sl.log.WarnContext(ctx, "a scan met a failure that may pass; it is tried again",
 		"code", problem.Code, "failures", sl.failures(), "wait", delay, "error", problem.Err)
+	sl.trouble = &problem.ScanError // whoever looks at the scan is told what it waits for
 	return sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
 		r.Failures, r.LeaseUntil = sl.failures(), now.Add(delay)
 		_, err := sl.store(ctx, tx, *r)

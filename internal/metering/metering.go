@@ -97,7 +97,7 @@ type times struct {
 }
 
 var defaultTimes = times{
-	slice: 30 * time.Second, grace: 20 * time.Second, save: 2 * time.Second, lease: 10 * time.Second, offer: time.Minute,
+	slice: 30 * time.Second, grace: 20 * time.Second, save: 2 * time.Second, lease: 10 * time.Second, offer: 20 * time.Second,
 	watch: 500 * time.Millisecond, tick: 2 * time.Second, poll: 500 * time.Millisecond, trees: 15 * time.Second,
 	clean: time.Hour, retry: 2 * time.Second, stop: 10 * time.Second,
 }

@@ -34,8 +34,9 @@ type slice struct {
 	cursor     []byte
 	requests   int64
 	incomplete *purser.ScanError
-	progress   bool // some step has succeeded
-	done       bool // nothing follows
+	trouble    *purser.ScanError // the temporary failure that this slice ends with
+	progress   bool              // some step has succeeded
+	done       bool              // nothing follows
 
 	method string
 	region string            // found out by the source; "" if not

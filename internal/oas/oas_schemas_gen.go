@@ -2450,7 +2450,7 @@ func (s *ScanCreate) SetProviderId(val OptString) {
 	s.ProviderId = val
 }
 
-// Why the scan failed, or what is odd about one that did not.
+// Why the scan failed, what a running one waits to be over, or what is odd about one that is done.
 // Ref: #/components/schemas/ScanError
 type ScanError struct {
 	// For programs.

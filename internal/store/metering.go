@@ -233,9 +233,15 @@ func (t *Tx) StartScan(ctx context.Context, team purser.TeamID, id purser.ScanID
 	return run(ctx, t.run, "StartScan", string(team), string(id), toMicros(now))
 }
 
-// SetScanProgress stores how far a running scan is.
+// SetScanProgress stores how far a running scan is, and what it waits to be over
+// (a nil Error is nothing).
 func (t *Tx) SetScanProgress(ctx context.Context, s purser.Scan) error {
-	return run(ctx, t.run, "SetScanProgress", string(s.TeamID), string(s.ID), s.Objects, int64(s.Bytes), s.Requests)
+	var e purser.ScanError
+	if s.Error != nil {
+		e = *s.Error
+	}
+	return run(ctx, t.run, "SetScanProgress", string(s.TeamID), string(s.ID), s.Objects, int64(s.Bytes), s.Requests,
+		nullText(e.Code), nullText(e.Message), nullText(e.Hint))
 }
 
 // EndScan puts a scan into a final state and drops its ranges. It reports false

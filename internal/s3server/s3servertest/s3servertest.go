@@ -26,10 +26,16 @@ const childVariable = "PURSER_TEST_S3_SERVER"
 // Main is TestMain: it runs the tests, or the server if Start began this
 // process. It does not return.
 func Main(m *testing.M) {
+	Child()
+	os.Exit(m.Run())
+}
+
+// Child is for a TestMain that has more to do: it is the server, and does not
+// return, if Start began this process.
+func Child() {
 	if os.Getenv(childVariable) != "" {
 		s3server.ChildMain()
 	}
-	os.Exit(m.Run())
 }
 
 // Server is a running server. All of its fields are set.

@@ -99,7 +99,8 @@ FROM scans WHERE team_id = $1 AND (created_at, id) > ($2, $3) ORDER BY created_a
 UPDATE scans SET state = 'running', started_at = $3 WHERE team_id = $1 AND id = $2 AND state = 'queued'
 
 -- name: SetScanProgress
-UPDATE scans SET objects = $3, bytes = $4, requests = $5 WHERE team_id = $1 AND id = $2 AND state = 'running'
+UPDATE scans SET objects = $3, bytes = $4, requests = $5, error_code = $6, error_message = $7, error_hint = $8
+WHERE team_id = $1 AND id = $2 AND state = 'running'
 
 -- name: EndScan
 UPDATE scans SET state = $3, finished_at = $4, error_code = $5, error_message = $6, error_hint = $7

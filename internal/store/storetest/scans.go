@@ -21,8 +21,11 @@ var scanPromises = []promise{
 		k.scanIs(scan)
 
 		scan.Objects, scan.Bytes, scan.Requests = 1, 2<<40, 3
-		k.do(func(tx *store.Tx) error { return tx.SetScanProgress(k.ctx(), scan) })
-		k.scanIs(scan)
+		for _, waitsFor := range []*purser.ScanError{{Code: "throttled", Message: "Slow down.", Hint: "Wait."}, nil} {
+			scan.Error = waitsFor
+			k.do(func(tx *store.Tx) error { return tx.SetScanProgress(k.ctx(), scan) })
+			k.scanIs(scan)
+		}
 
 		equal(k, "ended", k.end(scan, purser.ScanDone, nil), true)
 		scan.State, scan.FinishedAt = purser.ScanDone, k.now.Add(time.Minute)
