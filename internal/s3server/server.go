@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/versity/versitygw/backend/meta"
 	"github.com/versity/versitygw/backend/posix"
@@ -45,6 +46,7 @@ const (
 	maxRequests    = 128
 	maxParts       = 10_000
 	healthPath     = "/.purser-health"
+	lameDuck       = time.Second // how long a child that is to end finishes requests
 )
 
 // Run serves until ctx ends. It changes the directory of the process and can
@@ -94,7 +96,23 @@ func RunChild(ctx context.Context, stdin io.Reader) error {
 		_, _ = io.Copy(io.Discard, stdin) // ends with the parent
 		cancel()
 	}()
-	return Run(ctx, Options{Root: m.Root, Listen: m.Listen, AccessKey: m.AccessKey, Secret: purser.NewSecret(m.Secret), Region: m.Region})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, Options{Root: m.Root, Listen: m.Listen, AccessKey: m.AccessKey, Secret: purser.NewSecret(m.Secret), Region: m.Region})
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	// The server waits for its clients to close the connections they keep, which
+	// they have no reason to do. The process ends now; every answered request is done.
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(lameDuck):
+		return nil
+	}
 }
 
 // ChildMain runs RunChild and ends the process: 0 after a clean stop.
