@@ -207,28 +207,20 @@ func crash(t *testing.T, s *server, writers []*writer, after time.Duration) {
 func checkProviders(t *testing.T, s *server, expected map[string]string) {
 	t.Helper()
 	defaults, seen := 0, map[string]bool{}
-	for next := "/storage-providers?limit=120"; next != ""; {
-		page := s.must(t, "GET", next, "")
-		for _, item := range page["items"].([]any) {
-			p := item.(map[string]any)
-			id := p["id"].(string)
-			seen[id] = true
-			if expected[id] != p["name"] {
-				t.Errorf("%s is called %v, want %q", id, p["name"], expected[id])
-			}
-			if p["isTeamDefault"] == true {
-				defaults++
-			}
-			// Whole or not at all: its bucket is known to the metering too.
-			if a := s.do(t, "GET", "/storage-providers/"+id+"/utilization", ""); a.Status != http.StatusOK {
-				t.Errorf("%s is there by half: %d %s", id, a.Status, a.Body)
-			}
+	eachItem(t, s, "/storage-providers?limit=120", func(p map[string]any) {
+		id := p["id"].(string)
+		seen[id] = true
+		if expected[id] != p["name"] {
+			t.Errorf("%s is called %v, want %q", id, p["name"], expected[id])
 		}
-		next = ""
-		if cursor, more := page["nextPage"].(string); more {
-			next = "/storage-providers?limit=120&after=" + cursor
+		if p["isTeamDefault"] == true {
+			defaults++
 		}
-	}
+		// Whole or not at all: its bucket is known to the metering too.
+		if a := s.do(t, "GET", "/storage-providers/"+id+"/utilization", ""); a.Status != http.StatusOK {
+			t.Errorf("%s is there by half: %d %s", id, a.Status, a.Body)
+		}
+	})
 	if defaults > 1 {
 		t.Errorf("%d providers are the team's default", defaults)
 	}
@@ -244,18 +236,11 @@ func checkProviders(t *testing.T, s *server, expected map[string]string) {
 func checkRecorded(t *testing.T, s *server, expected map[string]string) {
 	t.Helper()
 	created := map[string]int{}
-	for next := "/audit-events?limit=120"; next != ""; {
-		page := s.must(t, "GET", next, "")
-		for _, item := range page["items"].([]any) {
-			if e := item.(map[string]any); e["action"] == "provider.create" {
-				created[e["target"].(string)]++
-			}
+	eachItem(t, s, "/audit-events?limit=120", func(e map[string]any) {
+		if e["action"] == "provider.create" {
+			created[e["target"].(string)]++
 		}
-		next = ""
-		if cursor, more := page["nextPage"].(string); more {
-			next = "/audit-events?limit=120&after=" + cursor
-		}
-	}
+	})
 	for id := range expected {
 		if created[id] != 1 {
 			t.Errorf("the creation of %s was recorded %d times", id, created[id])

@@ -87,18 +87,26 @@ func churn(t *testing.T, s *server, stop chan struct{}) int {
 }
 
 // walk follows a list to its end and returns the ids in order.
-func walk(t *testing.T, s *server, path string) []string {
+func walk(t *testing.T, s *server, path string) (seen []string) {
 	t.Helper()
-	var seen []string
+	eachItem(t, s, path, func(item map[string]any) { seen = append(seen, item["id"].(string)) })
+	return seen
+}
+
+// eachItem follows a list to its end. The path has a query already.
+func eachItem(t *testing.T, s *server, path string, look func(map[string]any)) {
+	t.Helper()
 	for next := path; ; {
 		page := s.must(t, "GET", next, "")
-		seen = append(seen, idsOf(page)...)
+		for _, item := range page["items"].([]any) {
+			look(item.(map[string]any))
+		}
 		cursor, more := page["nextPage"].(string)
 		if more != page["hasMore"] {
 			t.Fatalf("hasMore %v, nextPage %v", page["hasMore"], page["nextPage"])
 		}
 		if !more {
-			return seen
+			return
 		}
 		next = path + "&after=" + cursor
 	}

@@ -57,7 +57,7 @@ func seedTeam(ctx context.Context, s *store.Store, keyring *seal.Keyring, number
 				CreatedAt: now.Add(time.Duration(i) * time.Millisecond), UpdatedAt: now,
 			}
 			sealed, err := keyring.Seal(purser.NewSecret("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
-				seal.Binding{Team: team.ID, Provider: p.ID, Field: "secretAccessKey", Version: 1})
+				seal.Binding{Team: team.ID, Provider: p.ID, Field: seal.SecretAccessKey, Version: 1})
 			if err != nil {
 				return err
 			}

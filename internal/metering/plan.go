@@ -13,9 +13,6 @@ import (
 	"github.com/purserhq/purser/internal/store"
 )
 
-// secretField names the secret access key among a provider's sealed fields.
-const secretField = "secretAccessKey"
-
 // plan is what there is to measure of a source, and what it counts as.
 type plan struct {
 	source store.Source
@@ -147,7 +144,7 @@ func (s *Service) open(ctx context.Context, p *plan, cursor []byte) (source.Sour
 		}}
 	}
 	secret, err := s.Opener.Open(p.credential.Sealed, seal.Binding{
-		Team: p.source.TeamID, Provider: p.source.ProviderID, Field: secretField, Version: p.credential.Version,
+		Team: p.source.TeamID, Provider: p.source.ProviderID, Field: seal.SecretAccessKey, Version: p.credential.Version,
 	})
 	if err != nil {
 		return nil, &source.Error{

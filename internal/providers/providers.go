@@ -20,9 +20,6 @@ import (
 	"github.com/purserhq/purser/internal/store"
 )
 
-// SecretField names the secret access key among a provider's sealed fields.
-const SecretField = "secretAccessKey"
-
 // Sealer seals secrets for the place they belong to.
 type Sealer interface {
 	Seal(secret purser.Secret, b seal.Binding) ([]byte, error)

@@ -87,7 +87,7 @@ func (f *fixture) secret(t *testing.T, id purser.ProviderID) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, err := f.keyring.Open(c.Sealed, seal.Binding{Team: f.editor.TeamID, Provider: id, Field: providers.SecretField, Version: c.Version})
+	secret, err := f.keyring.Open(c.Sealed, seal.Binding{Team: f.editor.TeamID, Provider: id, Field: seal.SecretAccessKey, Version: c.Version})
 	if err != nil {
 		t.Fatal(err)
 	}

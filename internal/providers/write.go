@@ -130,7 +130,7 @@ func takeDefault(ctx context.Context, tx change.Tx, p purser.Provider) error {
 
 // binding is what the seal of a provider's secret is bound to.
 func binding(p purser.Provider, version int64) seal.Binding {
-	return seal.Binding{Team: p.TeamID, Provider: p.ID, Field: SecretField, Version: version}
+	return seal.Binding{Team: p.TeamID, Provider: p.ID, Field: seal.SecretAccessKey, Version: version}
 }
 
 // field is a part of a provider as the contract names it, for the audit record.

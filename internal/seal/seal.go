@@ -35,6 +35,11 @@ func newKeyring(data tink.AEAD, macKey []byte) *Keyring {
 	return &Keyring{data: data, macs: sync.Pool{New: func() any { return hmac.New(sha256.New, macKey) }}}
 }
 
+// SecretAccessKey is the Field of a provider's secret access key: what is sealed
+// under one name does not open under another, so whoever seals and whoever opens
+// take it from here.
+const SecretAccessKey = "secretAccessKey"
+
 // Binding is the place a secret is sealed for: it opens only there.
 type Binding struct {
 	Team     purser.TeamID
