@@ -19,7 +19,9 @@ import (
 // serve runs a server until ctx ends: the configuration is loaded, now open,
 // wire, run, drain. It calls ready with the server's address once it serves.
 func serve(ctx context.Context, c config.Server, stderr io.Writer, ready func(url string)) error {
-	log := newLogger(c, stderr)
+	lines := newLogWriter(stderr)
+	defer func() { _ = lines.Close() }()
+	log := newLogger(c, lines)
 	if err := harden(); err != nil {
 		log.WarnContext(ctx, "core dumps could not be switched off", "error", err)
 	}
@@ -37,12 +39,12 @@ func serve(ctx context.Context, c config.Server, stderr io.Writer, ready func(ur
 	return errors.Join(err, o.store.Close())
 }
 
-func newLogger(c config.Server, stderr io.Writer) *slog.Logger {
+func newLogger(c config.Server, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
 	if c.LogFormat == "text" {
-		return slog.New(slog.NewTextHandler(stderr, options))
+		return slog.New(slog.NewTextHandler(w, options))
 	}
-	return slog.New(slog.NewJSONHandler(stderr, options))
+	return slog.New(slog.NewJSONHandler(w, options))
 }
 
 // bootstrap makes the first team and leaves its operator's key in a file.
