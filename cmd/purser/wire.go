@@ -88,7 +88,11 @@ func wire(c config.Server, o *opened, log *slog.Logger) (*app, error) {
 	m := newMetrics(o.keyring.Uses)
 	sites := purser.NewSites(c.Sites...)
 	changes := change.NewMaker(o.store, o.keyring, time.Now)
-	verifier := auth.NewVerifier(o.store, time.Now)
+	life := auth.LifeShared
+	if o.store.Dialect() == store.SQLite {
+		life = auth.LifeSole
+	}
+	verifier := auth.NewVerifier(o.store, time.Now, life)
 
 	teamService := teams.New(teams.Options{
 		Store: o.store, Changes: changes, DefaultFreeStorage: c.DefaultFreeStorage, Forget: verifier.Forget,

@@ -15,11 +15,17 @@ import (
 	"github.com/purserhq/purser"
 )
 
+// How long a verified key is believed without asking the store.
 const (
-	// cacheLife is how long a verified key is believed without asking the store.
-	// A key revoked on another node works here no longer than that, and one second
-	// is promised.
-	cacheLife = 900 * time.Millisecond
+	// LifeShared is for a store that other nodes change too: a key revoked on one
+	// of them works here no longer than that, and one second is promised.
+	LifeShared = 900 * time.Millisecond
+	// LifeSole is for a store that only this process changes, so that Forget tells
+	// of every revocation.
+	LifeSole = 30 * time.Second
+)
+
+const (
 	// cacheSize bounds the verified keys, and the notes of their use: about 4 MB.
 	cacheSize = 10_000
 	// findTimeout bounds one question to the store, which several callers may be
@@ -37,6 +43,7 @@ type Finder interface {
 type Verifier struct {
 	keys Finder
 	now  func() time.Time
+	life time.Duration
 	// cache has verified keys by the SHA-256 of the token: no token is kept, and
 	// since nobody can choose a hash, the time of a look-up tells nothing.
 	cache   *lru.Cache[digest, verified]
@@ -60,13 +67,14 @@ type verified struct {
 	readAt time.Time
 }
 
-// NewVerifier makes a Verifier; now tells the time.
-func NewVerifier(keys Finder, now func() time.Time) *Verifier {
+// NewVerifier makes a Verifier; now tells the time, and life is how long a
+// verified key is believed.
+func NewVerifier(keys Finder, now func() time.Time, life time.Duration) *Verifier {
 	cache, err := lru.New[digest, verified](cacheSize)
 	if err != nil {
 		panic(err) // only for a size below 1
 	}
-	return &Verifier{keys: keys, now: now, cache: cache, used: make(map[purser.KeyID]time.Time)}
+	return &Verifier{keys: keys, now: now, life: life, cache: cache, used: make(map[purser.KeyID]time.Time)}
 }
 
 // Verify returns who presents token. For a token that does not count, whatever
@@ -76,7 +84,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Principal, error) 
 	now := v.now()
 	hash := hashToken(token)
 	key, found := v.cache.Get(hash)
-	if !found || !key.fresh(now) {
+	if !found || !v.fresh(key, now) {
 		var err error
 		if key, err = v.ask(ctx, token, hash, now); err != nil {
 			return Principal{}, err
@@ -103,9 +111,9 @@ func refused() error {
 
 // fresh reports whether what was read may still be believed. The clock may have
 // been set back since.
-func (k verified) fresh(now time.Time) bool {
+func (v *Verifier) fresh(k verified, now time.Time) bool {
 	age := now.Sub(k.readAt)
-	return age >= 0 && age < cacheLife
+	return age >= 0 && age < v.life
 }
 
 func (k verified) expired(now time.Time) bool {
@@ -118,7 +126,7 @@ func (k verified) expired(now time.Time) bool {
 func (v *Verifier) ask(ctx context.Context, token string, hash digest, arrived time.Time) (verified, error) {
 	for {
 		key, err := v.join(ctx, token, hash)
-		if err != nil || !key.readAt.Before(arrived) || key.fresh(v.now()) {
+		if err != nil || !key.readAt.Before(arrived) || v.fresh(key, v.now()) {
 			return key, err
 		}
 	}
@@ -230,7 +238,7 @@ func (v *Verifier) Forget(id purser.KeyID) {
 }
 
 // TakeUsed returns which keys were used since the last call, and when last. The
-// times may be early by the life of a cache entry, which is less than a second.
+// times may be early by the life of a cache entry.
 // With more than 10,000 keys in use some are left out until a later call.
 func (v *Verifier) TakeUsed() map[purser.KeyID]time.Time {
 	v.mu.Lock()

@@ -94,7 +94,7 @@ func (c *clock) in(d time.Duration) time.Time { return c.now().Add(d) }
 
 func setup() (*keys, *clock, *auth.Verifier) {
 	k, c := &keys{}, newClock()
-	return k, c, auth.NewVerifier(k, c.now)
+	return k, c, auth.NewVerifier(k, c.now, auth.LifeShared)
 }
 
 func principalOf(k purser.APIKey) auth.Principal {
@@ -203,7 +203,7 @@ func TestStoreThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k := &keys{}
-		v := auth.NewVerifier(k, time.Now)
+		v := auth.NewVerifier(k, time.Now, auth.LifeShared)
 		key, token := k.create(time.Time{})
 		k.setBefore(func(ctx context.Context) error {
 			<-ctx.Done()
@@ -266,7 +266,7 @@ func TestRevocationWhileTheStoreIsSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k := &keys{}
-		v := auth.NewVerifier(k, time.Now)
+		v := auth.NewVerifier(k, time.Now, auth.LifeShared)
 		key, token := k.create(time.Time{})
 		release := make(chan struct{})
 		k.setBefore(func(context.Context) error { <-release; return nil })
@@ -318,7 +318,7 @@ func TestForgetWhileTheStoreIsAsked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k := &keys{}
-		v := auth.NewVerifier(k, time.Now)
+		v := auth.NewVerifier(k, time.Now, auth.LifeShared)
 		key, token := k.create(time.Time{})
 		release := make(chan struct{})
 		k.setBefore(func(context.Context) error { <-release; return nil })
@@ -357,7 +357,7 @@ func TestCallersAtOnceAskOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k := &keys{}
-		v := auth.NewVerifier(k, time.Now)
+		v := auth.NewVerifier(k, time.Now, auth.LifeShared)
 		_, token := k.create(time.Time{})
 		release := make(chan struct{})
 		k.setBefore(func(context.Context) error { <-release; return nil })
@@ -382,7 +382,7 @@ func TestCallerWhoLeavesFailsNobodyElse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		k := &keys{}
-		v := auth.NewVerifier(k, time.Now)
+		v := auth.NewVerifier(k, time.Now, auth.LifeShared)
 		_, token := k.create(time.Time{})
 		release := make(chan struct{})
 		k.setBefore(func(ctx context.Context) error {
@@ -512,7 +512,7 @@ func TestErrorsHoldNoKey(t *testing.T) {
 
 func TestHitAllocatesNothing(t *testing.T) { // not parallel: it counts the allocations of the process
 	k := &keys{}
-	v := auth.NewVerifier(k, newClock().now)
+	v := auth.NewVerifier(k, newClock().now, auth.LifeShared)
 	key, token := k.create(time.Time{})
 	mustVerify(t, v, token, key)
 	ctx := t.Context()
@@ -524,7 +524,7 @@ func TestHitAllocatesNothing(t *testing.T) { // not parallel: it counts the allo
 func BenchmarkVerifyHit(b *testing.B) {
 	k := &keys{}
 	_, token := k.create(time.Time{})
-	v := auth.NewVerifier(k, time.Now)
+	v := auth.NewVerifier(k, time.Now, auth.LifeShared)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
@@ -538,7 +538,7 @@ func BenchmarkVerifyHit(b *testing.B) {
 func BenchmarkVerifyMiss(b *testing.B) {
 	k := &keys{}
 	_, unknown, _ := auth.NewKey()
-	v := auth.NewVerifier(k, time.Now)
+	v := auth.NewVerifier(k, time.Now, auth.LifeShared)
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := v.Verify(b.Context(), unknown.Expose()); err == nil {

@@ -40,7 +40,7 @@ func setup(t *testing.T) *fixture {
 	}
 	f := &fixture{store: s, now: time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC)}
 	now := func() time.Time { return f.now }
-	f.verifier = auth.NewVerifier(s, now)
+	f.verifier = auth.NewVerifier(s, now, auth.LifeShared)
 	f.Service = teams.New(teams.Options{
 		Store: s, Changes: change.NewMaker(s, keyring, now), DefaultFreeStorage: 5 << 30,
 		Forget: func(id purser.KeyID) { f.forgotten = append(f.forgotten, id); f.verifier.Forget(id) },
