@@ -172,10 +172,7 @@ func (s *Service) addTreeTo(ctx context.Context, tree purser.Tree, team purser.T
 			return err
 		}
 		src := store.Source{TeamID: team, ID: purser.NewSourceID(), TreeCategory: tree.Category, TreePath: tree.Path, DueAt: now}
-		if err := tx.CreateSource(ctx, src); err != nil {
-			return err
-		}
-		return tx.RefreshTeamUsage(ctx, team)
+		return tx.CreateSource(ctx, src)
 	})
 }
 

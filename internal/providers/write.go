@@ -30,10 +30,7 @@ func (s *Service) Create(ctx context.Context, p auth.Principal, d purser.Provide
 		if err := tx.CreateProvider(ctx, provider, sealed); err != nil {
 			return provider, err
 		}
-		if err := tx.CreateSource(ctx, newSource(provider, tx.Now)); err != nil {
-			return provider, err
-		}
-		return provider, tx.RefreshTeamUsage(ctx, p.TeamID)
+		return provider, tx.CreateSource(ctx, newSource(provider, tx.Now))
 	})
 }
 

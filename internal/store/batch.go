@@ -20,7 +20,7 @@ const maxBatch = 64
 type batcher struct {
 	db         *sql.DB
 	statements *statements
-	newTx      func(context.Context, *sql.Tx) *Tx
+	versions   *versions
 	queue      chan *change
 	stopped    chan struct{} // closed by close
 	done       chan struct{} // closed when loop has ended
@@ -36,9 +36,9 @@ type change struct {
 	done chan struct{}
 }
 
-func newBatcher(db *sql.DB, st *statements, newTx func(context.Context, *sql.Tx) *Tx, fail func(error)) *batcher {
+func newBatcher(db *sql.DB, st *statements, v *versions, fail func(error)) *batcher {
 	b := &batcher{
-		db: db, statements: st, newTx: newTx, fail: fail,
+		db: db, statements: st, versions: v, fail: fail,
 		queue: make(chan *change, maxBatch), stopped: make(chan struct{}), done: make(chan struct{}),
 	}
 	go b.loop()
@@ -130,9 +130,13 @@ func (b *batcher) transact(batch []*change) error {
 		return undone(err)
 	}
 	defer func() { _ = sqlTx.Rollback() }() // no effect after Commit
-	if err := b.runAll(ctx, b.newTx(ctx, sqlTx), batch); err != nil {
+	changed := touched{}
+	tx := newTx(ctx, sqlTx, b.statements, func(args []any) { b.touch(changed, args) })
+	if err := b.runAll(ctx, tx, batch); err != nil {
 		return undone(err)
 	}
+	changed.step()
+	defer changed.step()
 	switch err := sqlTx.Commit(); {
 	case err == nil:
 		return nil
@@ -142,6 +146,18 @@ func (b *batcher) transact(batch []*change) error {
 		return b.broken
 	default:
 		return undone(err)
+	}
+}
+
+// touch accounts for a statement that changes something. All those that change
+// what is remembered begin with the team's id; in others it is no team's, which
+// does no harm.
+func (b *batcher) touch(changed touched, args []any) {
+	if len(args) == 0 {
+		return
+	}
+	if team, ok := args[0].(string); ok {
+		changed[b.versions.of(team)] = struct{}{}
 	}
 }
 

@@ -53,7 +53,7 @@ func SQLiteOnly() []string {
 // all opened, by holding on to each.
 func (s *Store) Pragma(ctx context.Context, name string) ([]string, error) {
 	var values []string
-	for _, st := range []*statements{{db: s.writer}, {db: s.jobs}, {db: s.pool}} {
+	for _, st := range []*statements{{db: s.writer}, {db: s.pool}} {
 		for range st.db.Stats().MaxOpenConnections {
 			conn, err := st.db.Conn(ctx)
 			if err != nil {

@@ -158,10 +158,16 @@ func (r reads) ListTeamsWithoutTree(ctx context.Context, category purser.Categor
 		"ListTeamsWithoutTree", string(category), path, limit)
 }
 
-// CreateSource stores a new source that was never measured.
+// CreateSource stores a new source that was never measured, and counts it among
+// the team's pending ones: a new source changes no sum, so that its cost does
+// not grow with those that are there.
 func (t *Tx) CreateSource(ctx context.Context, s Source) error {
-	return run(ctx, t.run, "CreateSource", string(s.TeamID), string(s.ID), nullText(s.ProviderID), nullText(s.TreeCategory),
+	err := run(ctx, t.run, "CreateSource", string(s.TeamID), string(s.ID), nullText(s.ProviderID), nullText(s.TreeCategory),
 		nullText(s.TreePath), toMicros(s.DueAt))
+	if err != nil {
+		return err
+	}
+	return run(ctx, t.run, "AddPendingSource", string(s.TeamID))
 }
 
 // TakeDueSources returns up to limit sources whose scan is due, and keeps other

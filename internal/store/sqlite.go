@@ -66,9 +66,7 @@ func openSQLite(ctx context.Context, path string, migrate []Migration) (_ *Store
 	if s.writer, err = openPool(path, 1); err != nil {
 		return nil, err
 	}
-	if s.jobs, err = openPool(path, 1); err != nil {
-		return nil, err
-	}
+	s.jobs = s.writer
 	if s.pool, err = openPool(path, 2*runtime.GOMAXPROCS(0)); err != nil {
 		return nil, err
 	}
@@ -84,7 +82,8 @@ func openSQLite(ctx context.Context, path string, migrate []Migration) (_ *Store
 		return nil, err
 	}
 	s.reads = reads{run: poolRunner{readers}}
-	s.batch = newBatcher(s.writer, writers, s.newTx, s.fail)
+	s.recent = newRecent()
+	s.batch = newBatcher(s.writer, writers, s.recent.versions, s.fail)
 	return s, nil
 }
 
@@ -108,7 +107,7 @@ func (s *Store) closePools() {
 // checkpoint. Transactions take the write lock when they begin, because one that
 // wants it later cannot wait for it.
 func openPool(path string, connections int) (*sql.DB, error) {
-	pragmas := []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-16384)", "journal_size_limit(67108864)"}
+	pragmas := []string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "temp_store(MEMORY)", "cache_size(-16384)", "journal_size_limit(67108864)", "wal_autocheckpoint(4000)"}
 	// A new database gets the lock file's mode: nobody else may read it.
 	options := "?modeof=" + uriPath(lockPath(filepath.Dir(path))) + "&_txlock=immediate&_pragma=" + strings.Join(pragmas, "&_pragma=")
 	db, err := sql.Open("sqlite", "file:"+uriPath(path)+options)

@@ -138,6 +138,9 @@ type txRunner struct {
 	tx         *sql.Tx
 	ctx        context.Context
 	statements *statements
+	// touch is told the arguments of each statement that changes something; nil for
+	// nobody.
+	touch func(args []any)
 }
 
 func (r txRunner) query(_ context.Context, read func(*sql.Rows) error, name string, args ...any) error {
@@ -156,6 +159,9 @@ func (r txRunner) rows(name string, args []any) (*sql.Rows, error) {
 }
 
 func (r txRunner) exec(_ context.Context, name string, args ...any) (sql.Result, error) {
+	if r.touch != nil {
+		r.touch(args)
+	}
 	if st := r.prepared(name); st != nil {
 		return st.ExecContext(r.ctx, args...)
 	}

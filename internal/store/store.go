@@ -37,8 +37,9 @@ type Store struct {
 	dialect Dialect
 	pool    *sql.DB // readers; on PostgreSQL also writers
 	writer  *sql.DB // SQLite: the one connection that writes; PostgreSQL: pool
-	jobs    *sql.DB // for the job queue, which polls on a connection of its own
+	jobs    *sql.DB // for the job queue; SQLite: writer, so that the two never wait for locks of each other
 	batch   *batcher
+	recent  *recent // nil on PostgreSQL
 	unlock  func() error
 	failed  chan error
 	closed  atomic.Bool
@@ -111,7 +112,7 @@ func (s *Store) once(ctx context.Context, fn func(*Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err // the caller has gone while waiting for a connection
 	}
-	if err := runSafely(fn, s.newTx(limited, tx)); err != nil {
+	if err := runSafely(fn, newTx(limited, tx, s.run.(poolRunner).statements, nil)); err != nil {
 		return err
 	}
 	err = tx.Commit()
@@ -131,15 +132,8 @@ func runSafely(fn func(*Tx) error, tx *Tx) (err error) {
 	return fn(tx)
 }
 
-func (s *Store) newTx(ctx context.Context, tx *sql.Tx) *Tx {
-	return &Tx{reads: reads{run: txRunner{tx: tx, ctx: ctx, statements: s.writerStatements()}}, tx: tx}
-}
-
-func (s *Store) writerStatements() *statements {
-	if s.batch != nil {
-		return s.batch.statements
-	}
-	return s.run.(poolRunner).statements
+func newTx(ctx context.Context, tx *sql.Tx, st *statements, touch func(args []any)) *Tx {
+	return &Tx{reads: reads{run: txRunner{tx: tx, ctx: ctx, statements: st, touch: touch}}, tx: tx}
 }
 
 // Ping tells whether the database answers.
@@ -162,7 +156,9 @@ func (s *Store) Close() error {
 			first = err
 		}
 	}
-	keep(s.jobs.Close())
+	if s.jobs != s.writer {
+		keep(s.jobs.Close())
+	}
 	if s.writer != s.pool {
 		keep(s.writer.Close())
 	}

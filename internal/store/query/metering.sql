@@ -25,6 +25,9 @@ INSERT INTO sources (team_id, id, provider_id, tree_category, tree_path, due_at,
     notebook_workspace_bytes, shared_storage_bytes, tallies, method, complete, requests)
 VALUES ($1, $2, $3, $4, $5, $6, 0, 0, 0, 0, '{}', '', FALSE, 0)
 
+-- name: AddPendingSource
+UPDATE team_usage SET pending_sources = pending_sources + 1 WHERE team_id = $1
+
 -- name: GetSource
 SELECT team_id, id, provider_id, tree_category, tree_path, due_at FROM sources WHERE team_id = $1 AND id = $2
 

@@ -41,6 +41,55 @@ var contentionPromises = []promise{
 		equal(k, "defaults", defaults, 1)
 		equal(k, "changes, of which none is lost", versions, int64(50+50+49)) // made, set, and taken away from all but one
 	}},
+	{name: "nobody who reads is shown what was before something seen already", keep: func(k *kit) {
+		const changes = 100
+		p := k.newProvider()
+		done := make(chan struct{})
+		// version asks in all the ways there are, and holds each answer against the
+		// newest version that is known to be there.
+		version := func(s *store.Store, atLeast int64) (int64, error) {
+			one, err := s.GetProvider(k.ctx(), k.team, p.ID)
+			if err != nil {
+				return 0, err
+			}
+			page, err := s.ListProviders(k.ctx(), k.team, purser.PageRequest{Limit: 20})
+			if err != nil {
+				return 0, err
+			}
+			if one.Version < atLeast || page.Items[0].Version < one.Version {
+				return 0, fmt.Errorf("version %d was there, then %d was read, and then %d", atLeast, one.Version, page.Items[0].Version)
+			}
+			return page.Items[0].Version, nil
+		}
+		errs := k.at(8, func(i int, s *store.Store) error {
+			if i > 0 {
+				for seen := int64(0); ; {
+					var err error
+					if seen, err = version(s, seen); err != nil {
+						return err
+					}
+					select {
+					case <-done:
+						return nil
+					default:
+					}
+				}
+			}
+			defer close(done)
+			for v := int64(2); v <= changes; v++ {
+				changed := p
+				changed.Version = v
+				if err := k.locked(s, func(tx *store.Tx) error { return tx.UpdateProvider(k.ctx(), changed) }); err != nil {
+					return err
+				}
+				if _, err := version(s, v); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		k.must(errors.Join(errs...))
+	}},
 	{name: "without the lock too, one default is all there can be", keep: func(k *kit) {
 		errs := k.at(50, func(_ int, s *store.Store) error {
 			p := k.provider()

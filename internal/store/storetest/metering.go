@@ -34,6 +34,14 @@ var meteringPromises = []promise{
 		}
 		k.newTree("/other/{team}")
 	}},
+	{name: "a new source counts as pending, as it does when all are added up again", keep: func(k *kit) {
+		k.newSource(k.newProvider().ID)
+		k.newTree("/srv/{team}")
+		want := get[store.TeamUsage](k)(k.GetTeamUsage(k.ctx(), k.team))
+		equal(k, "pending", want.PendingSources, int64(2))
+		k.refresh(func(*store.Tx) error { return nil })
+		equal(k, "usage", get[store.TeamUsage](k)(k.GetTeamUsage(k.ctx(), k.team)), want)
+	}},
 	{name: "a bucket's source needs its provider", keep: func(k *kit) {
 		s := k.source(purser.NewProviderID())
 		k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error { return tx.CreateSource(k.ctx(), s) }), purser.KindInternal)
