@@ -212,15 +212,18 @@ func median(values []float64) float64 {
 // reads measures the three reads beside the bare handler.
 func (b *bench) reads(ctx context.Context, targets []target) error {
 	fmt.Printf("\n| read, 32 connections | purser /s | bare handler /s | ratio | p99 ms | bytes | n |\n|---|---|---|---|---|---|---|\n")
+	one := func(t target) string { return "/v1/storage-providers/" + t.provider }
 	for _, read := range []struct {
-		name string
-		path func(target) string
+		name    string
+		path    func(target) string
+		targets int // how many different ones are asked for
 	}{
-		{"GET one by id", func(t target) string { return "/v1/storage-providers/" + t.provider }},
-		{"GET list of 20", func(target) string { return "/v1/storage-providers" }},
-		{"GET utilization", func(target) string { return "/v1/storage-providers/utilization" }},
+		{"GET one by id, of those in use", one, inUse},
+		{"GET one by id, of all", one, len(targets)},
+		{"GET list of 20", func(target) string { return "/v1/storage-providers" }, inUse},
+		{"GET utilization", func(target) string { return "/v1/storage-providers/utilization" }, inUse},
 	} {
-		if err := b.read(ctx, read.name, targets, read.path); err != nil {
+		if err := b.read(ctx, read.name, some(targets, read.targets), read.path); err != nil {
 			return fmt.Errorf("%s: %w", read.name, err)
 		}
 	}
@@ -273,7 +276,7 @@ func (b *bench) read(ctx context.Context, name string, targets []target, path fu
 // one write after the other durable.
 func (b *bench) creates(ctx context.Context, targets []target) error {
 	const body = `{"name":"Training data","storageProviderType":"s3","s3Config":{"bucket":"training-data","accessKey":"AKIAIOSFODNN7EXAMPLE","secretAccessKey":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY","region":"ca1"}}`
-	script, err := b.script(targets, func(target) string { return "/v1/storage-providers" }, body)
+	script, err := b.script(some(targets, inUse), func(target) string { return "/v1/storage-providers" }, body)
 	if err != nil {
 		return err
 	}
@@ -334,13 +337,27 @@ func fetch(ctx context.Context, url, key string) ([]byte, error) {
 	return body, err
 }
 
+// inUse is how many targets are asked for over and over, as by clients at work.
+const inUse = 5000
+
+// some returns n targets from all over.
+func some(targets []target, n int) []target {
+	chosen := make([]target, min(n, len(targets)))
+	for i := range chosen {
+		chosen[i] = targets[(i*7919)%len(targets)] // a prime, so that none comes twice
+	}
+	return chosen
+}
+
 // script writes what wrk is to send: a request to a target of chance each time.
 func (b *bench) script(targets []target, path func(target) string, body string) (string, error) {
-	var lua strings.Builder
-	lua.WriteString("local paths, keys = {}, {}\n")
-	for i := range 5000 {
-		t := targets[(i*7919)%len(targets)]
-		fmt.Fprintf(&lua, "paths[%d], keys[%d] = %q, %q\n", i+1, i+1, path(t), "Bearer "+t.key)
+	var lua, lines strings.Builder
+	for _, t := range targets { // a script could not hold so many
+		fmt.Fprintln(&lines, path(t), t.key)
+	}
+	list := filepath.Join(b.dir, "targets")
+	if err := os.WriteFile(list, []byte(lines.String()), 0o600); err != nil {
+		return "", err
 	}
 	method := http.MethodGet
 	if body != "" {
@@ -351,15 +368,16 @@ local body = %q
 if body == "" then body = nil end
 local requests = {}
 init = function(args)
-  for i = 1, #paths do
-    local headers = { ["Authorization"] = keys[i] }
+  for line in io.lines(%q) do
+    local path, key = line:match("(%%S+) (%%S+)")
+    local headers = { ["Authorization"] = "Bearer " .. key }
     if body then headers["Content-Type"] = "application/json" end
-    requests[i] = wrk.format(%q, paths[i], headers, body)
+    requests[#requests + 1] = wrk.format(%q, path, headers, body)
   end
   math.randomseed(os.time())
 end
 request = function() return requests[math.random(#requests)] end
-`, body, method)
+`, body, list, method)
 	file := filepath.Join(b.dir, "wrk.lua")
 	return file, os.WriteFile(file, []byte(lua.String()), 0o600)
 }

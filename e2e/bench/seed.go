@@ -67,7 +67,7 @@ func seedTeam(ctx context.Context, s *store.Store, keyring *seal.Keyring, number
 			}
 			targets = append(targets, target{token.Expose(), string(p.ID)})
 		}
-		return tx.RefreshTeamUsage(ctx, team.ID)
+		return nil
 	})
 	return targets, err
 }
