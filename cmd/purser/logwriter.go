@@ -16,7 +16,7 @@ const (
 
 // logWriter passes lines on at once while they come now and then, and together
 // while they come quickly. A server that is killed loses the last logPause of
-// them; one that ends by itself loses none, if it is closed.
+// them; one that ends by itself loses none, if it flushes.
 type logWriter struct {
 	w io.Writer
 
@@ -39,18 +39,17 @@ func (l *logWriter) Write(line []byte) (int, error) {
 		l.flush()
 	case !l.pending:
 		l.pending = true
-		time.AfterFunc(wait, func() { _ = l.Close() })
+		time.AfterFunc(wait, l.Flush)
 	}
 	return len(line), nil
 }
 
-// Close writes what is held back. Lines that come after it are written too.
-func (l *logWriter) Close() error {
+// Flush writes what is held back.
+func (l *logWriter) Flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pending = false
 	l.flush()
-	return nil
 }
 
 func (l *logWriter) flush() {

@@ -20,7 +20,7 @@ import (
 // wire, run, drain. It calls ready with the server's address once it serves.
 func serve(ctx context.Context, c config.Server, stderr io.Writer, ready func(url string)) error {
 	lines := newLogWriter(stderr)
-	defer func() { _ = lines.Close() }()
+	defer lines.Flush()
 	log := newLogger(c, lines)
 	if err := harden(); err != nil {
 		log.WarnContext(ctx, "core dumps could not be switched off", "error", err)
@@ -34,7 +34,10 @@ func serve(ctx context.Context, c config.Server, stderr io.Writer, ready func(ur
 		err = bootstrap(ctx, a, c.DataDir, stderr)
 	}
 	if err == nil {
-		err = run(ctx, c, o, a, log, ready)
+		err = run(ctx, c, o, a, log, func(url string) {
+			lines.Flush() // whoever waits for this finds all that led to it in the log
+			ready(url)
+		})
 	}
 	return errors.Join(err, o.store.Close())
 }

@@ -243,7 +243,9 @@ func lockDir(dir string) (unlock func() error, err error) {
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		return f.Close, nil
+		// Closing alone would leave the lock with a child that was just forked, until it
+		// runs its own program.
+		return func() error { return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close()) }, nil
 	}
 	_ = f.Close() // nothing was written
 	if errors.Is(err, unix.EWOULDBLOCK) {
