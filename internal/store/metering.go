@@ -160,11 +160,14 @@ func (r reads) ListTeamsWithoutTree(ctx context.Context, category purser.Categor
 
 // CreateSource stores a new source that was never measured, and counts it among
 // the team's pending ones: a new source changes no sum, so that its cost does
-// not grow with those that are there.
+// not grow with those that are there. Its history begins when it is due.
 func (t *Tx) CreateSource(ctx context.Context, s Source) error {
 	err := run(ctx, t.run, "CreateSource", string(s.TeamID), string(s.ID), nullText(s.ProviderID), nullText(s.TreeCategory),
 		nullText(s.TreePath), toMicros(s.DueAt))
 	if err != nil {
+		return err
+	}
+	if err := t.beginSeries(ctx, s.TeamID, Series{SourceID: s.ID, Number: 1, ProviderID: s.ProviderID, BeganAt: s.DueAt}); err != nil {
 		return err
 	}
 	return run(ctx, t.run, "AddPendingSource", string(s.TeamID))
@@ -181,13 +184,28 @@ func (t *Tx) SetDue(ctx context.Context, team purser.TeamID, id purser.SourceID,
 	return run(ctx, t.run, "SetDue", string(team), string(id), toMicros(at))
 }
 
-// ResetSource forgets what was measured: the place is another one now.
+// ResetSource forgets what was measured: the place is another one now. What the
+// old one held stays in the history.
 func (t *Tx) ResetSource(ctx context.Context, team purser.TeamID, id purser.SourceID) error {
+	ended, err := t.endSeries(ctx, team, id)
+	if err != nil {
+		return err
+	}
+	next := Series{SourceID: id, Number: ended.Number + 1, ProviderID: ended.ProviderID, BeganAt: ended.EndedAt}
+	if ended.EndedAt.IsZero() { // nothing was read of the old place, and nobody knows that it was there
+		next.BeganAt = ended.BeganAt
+	}
+	if err := t.beginSeries(ctx, team, next); err != nil {
+		return err
+	}
 	return run(ctx, t.run, "ResetSource", string(team), string(id))
 }
 
-// DeleteSource deletes a source and its figures.
+// DeleteSource deletes a source and its figures; its history stays.
 func (t *Tx) DeleteSource(ctx context.Context, team purser.TeamID, id purser.SourceID) error {
+	if _, err := t.endSeries(ctx, team, id); err != nil && purser.KindOf(err) != purser.KindNotFound {
+		return err
+	}
 	return run(ctx, t.run, "DeleteSource", string(team), string(id))
 }
 

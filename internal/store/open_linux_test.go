@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -160,7 +161,7 @@ func TestOpenSQLiteFaults(t *testing.T) {
 		{
 			name:    "written by a newer version",
 			prepare: database(func(t *testing.T, path string) { pretendNewer(t, "sqlite", path) }),
-			want:    "the database was written by a newer purser (schema 999, this one knows 1); start that version, or restore a backup from before the upgrade",
+			want:    "the database was written by a newer purser (schema 999, this one knows 2); start that version, or restore a backup from before the upgrade",
 		},
 	}
 	for _, test := range tests {
@@ -259,6 +260,33 @@ func sentence(err error) string {
 		return fmt.Sprintf("%v is not an error for people", err)
 	}
 	return e.Message
+}
+
+// TestUpgradeToHistory opens a database of the first version: its sources get a
+// history from then on.
+func TestUpgradeToHistory(t *testing.T) {
+	t.Parallel()
+	dir, ctx := t.TempDir(), t.Context()
+	team := purser.Team{ID: purser.NewTeamID(), Name: "vision", Namespace: "vision", CreatedAt: time.Now()}
+	source := store.Source{TeamID: team.ID, ID: purser.NewSourceID(), TreeCategory: purser.CategoryModel, TreePath: "/srv", DueAt: time.UnixMicro(1e15).UTC()}
+	s := closing(t)(store.OpenSQLite(ctx, dir))
+	must(t, s.InTx(ctx, func(tx *store.Tx) error { return errors.Join(tx.CreateTeam(ctx, team), tx.CreateSource(ctx, source)) }))
+	must(t, s.Close())
+	db, err := sql.Open("sqlite", filepath.Join(dir, "purser.db"))
+	must(t, err)
+	_, err = db.ExecContext(ctx, "DROP TABLE history; DROP TABLE history_series; DELETE FROM goose_db_version WHERE version_id = 2")
+	must(t, errors.Join(err, db.Close()))
+
+	s = closing(t)(store.OpenSQLite(ctx, dir))
+	var got []store.Series
+	q := store.HistoryQuery{Team: team.ID, Step: purser.StepDay, From: source.DueAt, To: source.DueAt.Add(time.Hour)}
+	must(t, s.EachHistory(ctx, q, func(h store.SeriesHistory) error {
+		got = append(got, h.Series)
+		return nil
+	}))
+	if want := []store.Series{{SourceID: source.ID, Number: 1, BeganAt: source.DueAt}}; !slices.Equal(got, want) {
+		t.Errorf("series %+v, want %+v", got, want)
+	}
 }
 
 func TestSQLiteIsTooOld(t *testing.T) {

@@ -1,7 +1,7 @@
 // Package storetest is what the two databases promise alike, as tests: the
 // conformance suite that internal/store passes on SQLite and on PostgreSQL.
 //
-// The files are the areas (providers, teams, records, metering), and for what
+// The files are the areas (providers, teams, records, metering, history), and for what
 // cuts across them transactions, paging and contention. Each promise gets a team
 // of its own, and those that look at all teams a database of their own; so they
 // run in parallel.
@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(testing.TB) *store.Store) {
 	check(t, "records", recordPromises, shared, node)
 	check(t, "metering", meteringPromises, shared, node)
 	check(t, "scans", scanPromises, shared, node)
+	check(t, "history", historyPromises, shared, node)
 	check(t, "paging", pagingPromises, shared, node)
 	check(t, "transactions", transactionPromises, shared, node)
 	check(t, "contention", contentionPromises, shared, node)
