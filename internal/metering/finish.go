@@ -221,7 +221,7 @@ func (sl *slice) publish(ctx context.Context) error {
 			usage := purser.SourceUsage{
 				Tallies: result.counts.tallies(), MeasuredAt: now, Method: sl.method, Requests: result.requests,
 			}
-			if err := tx.PublishSource(ctx, r.TeamID, sl.plan.source.ID, usage); err != nil {
+			if err := sl.service.publishUsage(ctx, tx, r.TeamID, sl.plan.source.ID, usage); err != nil {
 				return err
 			}
 		}

@@ -232,6 +232,9 @@ func (s *Service) clean(ctx context.Context) {
 	if err := s.removeOld(ctx); err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "could not remove old scans and answers", "error", err)
 	}
+	if err := s.thinHistory(ctx); err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "could not thin out the history", "error", err)
+	}
 }
 
 // removeOld removes old scans, and first answers that no retry gets any more.

@@ -1,9 +1,11 @@
 // Package utilization answers how full things are: a team's usage against its
-// plan, and what one provider holds.
+// plan, what one provider holds, and how both came about.
 //
 // It leaves measuring to package metering and never causes any. What always
-// holds: answers come from counters, at a cost that depends neither on how many
-// objects there are nor on how many providers.
+// holds: answers come from counters, at a cost that does not depend on how many
+// objects there are; that of the usage does not depend on how many providers
+// either. A history never draws a line across a time in which nothing was
+// measured.
 package utilization
 
 import (
