@@ -41,6 +41,7 @@ func newRootCommand(e *environment) *cobra.Command {
 		newProviderCommand(e),
 		newUtilizationCommand(e),
 		newScanCommand(e),
+		newDuCommand(e),
 		newTeamCommand(e),
 		newKeyCommand(e),
 		newAuditCommand(e),

@@ -125,6 +125,10 @@ var (
 		source.CodeNoProgress, "The S3 service lists the same keys again, or without order and end.",
 		"Check that the S3 service lists the bucket completely with another client.", false,
 	}
+	unordered = failure{
+		source.CodeUnordered, "The S3 service does not list keys in their order, or not from where it is asked to.",
+		"Such a bucket is listed by one chain of pages, which takes longer.", false,
+	}
 	badCursor = failure{
 		source.CodeInternal, "The place at which to go on is not readable.",
 		"Start the scan again.", false,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"hash/fnv"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -29,6 +30,31 @@ type position struct {
 	Token []byte `json:"token,omitempty"`
 	// Empty counts the empty pages since the last key.
 	Empty int `json:"empty,omitempty"`
+	// Chain guards a chain of tokens that goes round.
+	Chain chain `json:"chain,omitzero"`
+}
+
+// chain notices pages that come again, where the order of keys does not tell
+// whether there is progress. It keeps the mark of one page, a later one each
+// time the way has doubled (Brent's algorithm), so that it needs no memory of
+// them all.
+type chain struct {
+	Steps uint64 `json:"n"`
+	Kept  uint64 `json:"kept"`
+}
+
+// follow reports whether the page with this mark is not the kept one.
+func (c *chain) follow(mark []byte) bool {
+	h := fnv.New64a()
+	_, _ = h.Write(mark)
+	sum := h.Sum64()
+	if c.Steps > 0 && sum == c.Kept {
+		return false
+	}
+	if c.Steps++; c.Steps&(c.Steps-1) == 0 {
+		c.Kept = sum
+	}
+	return true
 }
 
 // lister is one opened bucket.
@@ -45,14 +71,27 @@ type lister struct {
 	regionKnown   bool   // was given, or a server confirmed it
 	regionRetried bool
 
+	// What is known of the keys, for splitting; see split.go.
+	alphabet   alphabet
+	first      []byte // of all that were seen
+	shared     int    // how much the keys of the last page have in common
+	pages      int
+	sinceSplit int // pages since the last attempt to split
+
 	requests int64
 	buf      []byte
 	page     page
 	keys     [2][]byte // decoded keys: this one and the one before
+	firstKey []byte    // of the page, for learn
 }
 
 // Method names the way of measuring.
-func (l *lister) Method() string { return "list" }
+func (l *lister) Method() string {
+	if l.bucket.OneChain {
+		return "list, one chain"
+	}
+	return "list"
+}
 
 // DetectedRegion is the region that requests are signed for, once a server has
 // agreed to it.
@@ -81,11 +120,11 @@ func (l *lister) Cursor() []byte {
 // Step counts one page.
 func (l *lister) Step(ctx context.Context, count func(source.Entry)) (source.Step, error) {
 	before := l.requests
-	done, err := l.step(ctx, count)
+	done, err := l.step(ctx, pageEntries, count)
 	return source.Step{Done: done, Requests: l.requests - before}, err
 }
 
-func (l *lister) step(ctx context.Context, count func(source.Entry)) (done bool, err error) {
+func (l *lister) step(ctx context.Context, entries int, count func(source.Entry)) (done bool, err error) {
 	at, resumed := l.at, l.resumed
 	defer func() {
 		if err != nil {
@@ -95,19 +134,19 @@ func (l *lister) step(ctx context.Context, count func(source.Entry)) (done bool,
 	if err := l.findRegion(ctx); err != nil {
 		return false, err
 	}
-	if err := l.list(ctx, l.bucket.Prefix, pageEntries); err != nil {
+	if err := l.list(ctx, l.bucket.Prefix, entries); err != nil {
 		return false, err
 	}
-	last, err := l.hand(count)
+	last, passed, err := l.hand(count)
 	if err != nil {
 		return false, err
 	}
 	next, err := l.next(last)
-	if err != nil {
+	if err != nil && !passed {
 		return false, err
 	}
 	l.at, l.resumed, l.regionKnown = next, false, l.region != ""
-	return !l.page.truncated, nil
+	return passed || !l.page.truncated, nil
 }
 
 // Empty reports whether the whole bucket, whatever its prefix, is empty.
@@ -152,7 +191,7 @@ func (l *lister) list(ctx context.Context, prefix string, entries int) error {
 			if !l.repeats() {
 				return nil
 			}
-			err = noProgress.because(errors.New("keys that were listed before"))
+			err = unordered.because(errors.New("keys up to where the page was to begin"))
 		}
 		if !l.adapt(a, err) {
 			return err
@@ -199,14 +238,15 @@ func (l *lister) accept(a *answer) error {
 	return nil
 }
 
-// repeats reports whether the page begins at or before where it should go on.
+// repeats reports whether the page ends at or before where it should begin, so
+// that the server has not understood where that is.
 func (l *lister) repeats() bool {
-	if len(l.at.After) == 0 || len(l.page.objects) == 0 {
+	if l.bucket.OneChain || len(l.at.After) == 0 || len(l.page.objects) == 0 {
 		return false
 	}
 	l.keys[0] = l.keys[0][:0]
-	first := l.key(l.page.objects[0], &l.keys[0])
-	return bytes.Compare(first, l.at.After) <= 0
+	last := l.key(l.page.objects[len(l.page.objects)-1], &l.keys[0])
+	return bytes.Compare(last, l.at.After) <= 0
 }
 
 // adapt changes how the question is put, if the answer shows a way that was not
@@ -230,7 +270,7 @@ func (l *lister) adapt(a *answer, err error) bool {
 		return true
 	case notUnderstood && len(l.at.Token) == 0,
 		// A server that knows neither start-after nor list-type begins again.
-		e.Code == source.CodeNoProgress && len(l.at.Token) == 0:
+		e.Code == source.CodeUnordered && len(l.at.Token) == 0:
 		l.at.Version1 = true
 		return true
 	}
@@ -238,25 +278,42 @@ func (l *lister) adapt(a *answer, err error) bool {
 }
 
 // hand hands the page's entries to count and returns the last key, which is
-// good until the next page. Whatever is wrong makes the step count nothing.
-func (l *lister) hand(count func(source.Entry)) (last []byte, _ error) {
+// good until the next page, and whether the bound was passed. Whatever is wrong
+// makes the step count nothing.
+func (l *lister) hand(count func(source.Entry)) (last []byte, passed bool, _ error) {
 	last = l.at.After
+	// A server may begin a little before where it was asked to; going on by its own
+	// token, it may not.
+	begins := len(l.at.Token) == 0
+	var first []byte
 	for i, o := range l.page.objects {
 		spare := &l.keys[i%2] // last may lie in the other one
 		*spare = (*spare)[:0]
 		key := l.key(o, spare)
-		switch {
+		switch order := bytes.Compare(key, last); {
 		case len(key) > maxKeyBytes:
-			return nil, badListing.because(errors.New("a key beyond all measure"))
-		case bytes.Compare(key, last) <= 0:
-			return nil, noProgress.because(errors.New("keys out of order"))
+			return nil, false, badListing.because(errors.New("a key beyond all measure"))
 		case !bytes.HasPrefix(key, []byte(l.bucket.Prefix)):
-			return nil, badListing.because(errors.New("a key without the prefix that was asked for"))
+			return nil, false, badListing.because(errors.New("a key without the prefix that was asked for"))
+		case order <= 0 && !l.bucket.OneChain:
+			if begins && first == nil {
+				continue
+			}
+			return nil, false, unordered.because(errors.New("keys out of order"))
+		case l.bucket.Until != nil && bytes.Compare(key, l.bucket.Until) > 0:
+			return last, true, nil
+		}
+		if first == nil {
+			first = append(l.firstKey[:0], key...)
+			l.firstKey = first
 		}
 		count(source.Entry{Key: key, Size: o.size})
 		last = key
 	}
-	return last, nil
+	if first != nil && !l.bucket.OneChain {
+		l.learn(first, last)
+	}
+	return last, false, nil
 }
 
 // key returns an object's key in plain bytes, in spare if it must be decoded.
@@ -272,7 +329,7 @@ func (l *lister) key(o object, spare *[]byte) []byte {
 func (l *lister) next(last []byte) (position, error) {
 	p := &l.page
 	next := position{Version1: l.at.Version1, After: l.at.After}
-	if len(p.objects) > 0 {
+	if len(p.objects) > 0 && !l.bucket.OneChain {
 		next.After = bytes.Clone(last)
 	}
 	if !p.version2 && p.version1 && !next.Version1 {
@@ -287,6 +344,20 @@ func (l *lister) next(last []byte) (position, error) {
 	stuck := func(why string) (position, error) { return position{}, noProgress.because(errors.New(why)) }
 	if !next.Version1 {
 		next.Token = bytes.Clone(p.token)
+	}
+	if l.bucket.OneChain {
+		next.Chain = l.at.Chain
+		if next.Version1 {
+			next.Token = bytes.Clone(p.marker)
+		}
+		mark := next.Token
+		if len(p.objects) > 0 {
+			mark = p.objects[0].key // no key comes twice; a token may be new each time
+		}
+		if len(next.Token) == 0 || !next.Chain.follow(mark) {
+			return stuck("pages that lead nowhere")
+		}
+		return next, nil
 	}
 	if len(p.objects) > 0 {
 		return next, nil

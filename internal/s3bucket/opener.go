@@ -48,8 +48,11 @@ func (o *Opener) Open(_ context.Context, b source.Bucket, cursor []byte) (source
 		if err := json.Unmarshal(cursor, &l.at); err != nil {
 			return nil, badCursor.because(err)
 		}
+	} else {
+		l.at.After = b.After
 	}
-	l.at.Version1 = l.at.Version1 || o.onlyVersion1(b.Endpoint)
+	// Version 1 has no tokens, so that one chain is not for it.
+	l.at.Version1 = l.at.Version1 || !b.OneChain && o.onlyVersion1(b.Endpoint)
 	l.resumed = len(l.at.Token) > 0
 	return l, nil
 }

@@ -91,6 +91,9 @@ func after(d time.Duration, cancel context.CancelCauseFunc, what string) *time.T
 // sign adds the signature to r.
 func (l *lister) sign(r *http.Request, virtualHost bool) *http.Request {
 	r.Header.Set("User-Agent", "purser")
+	if l.bucket.AccessKey == "" {
+		return r
+	}
 	if l.bucket.Signature == purser.SignatureV2 {
 		return signer.SignV2(*r, l.bucket.AccessKey, l.bucket.Secret.Expose(), virtualHost)
 	}
@@ -99,7 +102,7 @@ func (l *lister) sign(r *http.Request, virtualHost bool) *http.Request {
 	if region == "" {
 		region = defaultRegion
 	}
-	return signer.SignV4(*r, l.bucket.AccessKey, l.bucket.Secret.Expose(), "", region)
+	return signer.SignV4(*r, l.bucket.AccessKey, l.bucket.Secret.Expose(), l.bucket.SessionToken.Expose(), region)
 }
 
 // read reads the body. ctx ends when that takes too long: a server that drips

@@ -21,6 +21,7 @@ const (
 	CodeNotS3           = "not_s3"       // what answers does not speak S3
 	CodeBadListing      = "bad_listing"  // a page that cannot be right: truncated, too large, absurd sizes
 	CodeNoProgress      = "no_progress"  // pages without end
+	CodeUnordered       = "unordered"    // keys do not come in order, or not from where they were asked for
 	CodeUnreadable      = "unreadable"   // parts of a tree could not be read
 	CodeFolderEmpty     = "folder_empty" // done, but the team's folder holds nothing while the bucket does
 	CodeChanged         = purser.ScanCodeChanged

@@ -64,6 +64,18 @@ type Prober interface {
 	Empty(ctx context.Context) (bool, error)
 }
 
+// Splitter is a Source that can leave the end of what it has left to another.
+type Splitter interface {
+	// Split looks for a key of the place that cuts what is left in two, and returns
+	// nil if it finds none for now. When it returns one, the source ends behind it,
+	// and another Source can be opened for what lies between it and the source's
+	// bound of before. It may learn that there is nothing near the bound, and then
+	// moves the bound. Requests are reported with errors too.
+	Split(ctx context.Context) (at []byte, requests int64, err error)
+	// Left estimates how many steps are left; 0 while it cannot be told.
+	Left() float64
+}
+
 // Detector is a Source that finds out the signing region by itself.
 type Detector interface {
 	// DetectedRegion is the region that requests are signed for; empty while
@@ -75,15 +87,26 @@ type Detector interface {
 // beginning. Likewise Tree.
 type Bucket struct {
 	// Endpoint is the address of the S3 service; empty means AWS.
-	Endpoint  string
-	Bucket    string
+	Endpoint string
+	Bucket   string
+	// AccessKey is empty for a bucket that is open to everybody: then nothing is
+	// signed.
 	AccessKey string
 	Secret    purser.Secret
-	Signature purser.Signature
+	// SessionToken comes with credentials that were lent for a time.
+	SessionToken purser.Secret
+	Signature    purser.Signature
 	// Region is the signing region; empty means: find out.
 	Region string
 	// Prefix restricts the source to keys that begin with it.
 	Prefix string
+	// After and Until restrict it further, to keys behind After and up to Until;
+	// nil is no bound.
+	After, Until []byte
+	// OneChain says that nothing may be skipped or cut, because the store does not
+	// list in the order of keys: the bounds are nil, and the source goes on by the
+	// store's own tokens only.
+	OneChain bool
 }
 
 // Tree is all that is needed to open a directory tree.

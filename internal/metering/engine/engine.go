@@ -1,0 +1,353 @@
+// Package engine counts one place with several workers at once.
+//
+// The keys of a place are cut into spans, each counted by a source of its own.
+// When a worker has nothing to do, the span with the most left is cut in two at
+// a key that is really there, so that no knowledge of the keys is needed and no
+// shape of them leaves workers idle for long.
+//
+// The package leaves to source.Source how a span is read, to its caller what an
+// entry counts as, and to package metering who may work and what is saved. What
+// always holds: what was added and the spans that are left fit together at every
+// moment, so that whoever goes on from both counts each entry once; and a step
+// that fails has added nothing.
+package engine
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+// Span is a stretch of a place, behind After and up to Until; nil is no bound.
+type Span struct {
+	After []byte `json:"after,omitempty"`
+	Until []byte `json:"until,omitempty"`
+	// Cursor is where its source goes on; nil is the beginning.
+	Cursor []byte `json:"cursor,omitempty"`
+}
+
+// Work is what is left of a place.
+type Work struct {
+	// OneChain says that the place cannot be cut; there is one span then.
+	OneChain bool   `json:"oneChain,omitempty"`
+	Spans    []Span `json:"spans"`
+}
+
+// All is a place of which nothing was counted.
+func All() Work { return Work{Spans: []Span{{}}} }
+
+// Page collects what one step hands out.
+type Page interface {
+	Reset()
+	Count(e source.Entry)
+}
+
+// Options say what is counted, and how. All but Retries are needed.
+type Options struct {
+	// Open opens a span.
+	Open func(ctx context.Context, s Span, oneChain bool) (source.Source, error)
+	// NewPage makes a page for a worker.
+	NewPage func() Page
+	// Add takes what a step has counted. It is called by one worker at a time, and
+	// what it returns as an error ends the run.
+	Add func(p Page, step source.Step, from source.Source) error
+	// Spent is told of requests that counted nothing. One at a time, as Add.
+	Spent func(requests int64)
+	// Forget drops all that was added: the place is counted anew, in one chain.
+	Forget func()
+	// Part says that the place is itself a part of another, which cannot be counted
+	// in one chain by itself: the failure of package source that calls for one then
+	// ends the run.
+	Part bool
+	// Workers is how many spans are counted at once, at least 1.
+	Workers int
+	// Retries is how often in a row a step is tried again after a temporary failure.
+	Retries int
+}
+
+const (
+	// worthSplitting is how many steps must be left for a span to be cut.
+	worthSplitting = 2
+	firstWait      = 200 * time.Millisecond
+	longestWait    = 20 * time.Second
+)
+
+// span is a Span and what is known of it while it is worked on.
+type span struct {
+	Span
+	left float64 // steps, estimated
+}
+
+// Engine counts a place. Run can be called once.
+type Engine struct {
+	o Options
+
+	mu       sync.Mutex
+	changed  *sync.Cond // mu; something below has changed
+	oneChain bool
+	waiting  []*span
+	busy     map[*span]struct{}
+	idle     int // workers without a span
+	wanted   int // spans that others would take
+	stopped  bool
+	err      error
+	cancel   context.CancelCauseFunc
+}
+
+// New makes an Engine for what is left of a place.
+func New(w Work, o Options) *Engine {
+	e := &Engine{o: o, oneChain: w.OneChain, busy: make(map[*span]struct{})}
+	e.changed = sync.NewCond(&e.mu)
+	for _, s := range w.Spans {
+		e.waiting = append(e.waiting, &span{Span: s})
+	}
+	return e
+}
+
+// Run counts until nothing is left or Stop is called, and returns nil then, or
+// until ctx ends or something fails for good.
+func (e *Engine) Run(ctx context.Context) error {
+	for {
+		err := e.run(ctx)
+		if !e.fallBack(err) {
+			return err
+		}
+	}
+}
+
+func (e *Engine) run(ctx context.Context) error {
+	ctx, e.cancel = context.WithCancelCause(ctx)
+	defer e.cancel(nil)
+	defer context.AfterFunc(ctx, e.changed.Broadcast)()
+	var workers sync.WaitGroup
+	for range e.o.Workers {
+		workers.Go(func() { e.worker(ctx) })
+	}
+	workers.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// fallBack turns to one chain if err says that the place cannot be counted
+// otherwise, and reports whether it did.
+func (e *Engine) fallBack(err error) bool {
+	var problem *source.Error
+	if !errors.As(err, &problem) || problem.Code != source.CodeUnordered {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.oneChain || e.o.Part {
+		return false
+	}
+	e.o.Forget()
+	e.oneChain, e.err = true, nil
+	e.waiting = []*span{{}}
+	return true
+}
+
+// Stop ends the run after the steps that are under way.
+func (e *Engine) Stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped = true
+	e.changed.Broadcast()
+}
+
+// Save calls fn with what is left while nothing is added.
+func (e *Engine) Save(fn func(w Work)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := Work{OneChain: e.oneChain}
+	for _, s := range e.waiting {
+		w.Spans = append(w.Spans, s.Span)
+	}
+	for s := range e.busy {
+		w.Spans = append(w.Spans, s.Span)
+	}
+	fn(w)
+}
+
+func (e *Engine) worker(ctx context.Context) {
+	page := e.o.NewPage()
+	for {
+		s := e.take(ctx)
+		if s == nil {
+			return
+		}
+		done, err := e.count(ctx, s, page)
+		e.release(s, done, err)
+	}
+}
+
+// take returns a span to work on, or nil when there will be none.
+func (e *Engine) take(ctx context.Context) *span {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.idle++
+	defer func() { e.idle-- }()
+	for !e.stopped && e.err == nil && ctx.Err() == nil {
+		if len(e.waiting) > 0 {
+			s := e.waiting[0]
+			e.waiting = e.waiting[1:]
+			e.busy[s] = struct{}{}
+			return s
+		}
+		if len(e.busy) == 0 {
+			e.changed.Broadcast() // all others may go home, too
+			return nil
+		}
+		e.changed.Wait()
+	}
+	if e.err == nil && !e.stopped {
+		e.err = context.Cause(ctx)
+	}
+	return nil
+}
+
+// release takes a span back from its worker.
+func (e *Engine) release(s *span, done bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.busy, s)
+	if !done {
+		e.waiting = append(e.waiting, s)
+	}
+	if err != nil && e.err == nil {
+		e.err = err
+		e.cancel(err)
+	}
+	e.changed.Broadcast()
+}
+
+// count takes steps until the span is done or the run ends.
+func (e *Engine) count(ctx context.Context, s *span, page Page) (done bool, err error) {
+	src, err := e.o.Open(ctx, s.Span, e.oneChain)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	for !done && !e.ended() {
+		if done, err = e.step(ctx, s, src, page); err != nil {
+			return false, err
+		}
+		if !done && e.mayCut(s, src) {
+			if err := e.cut(ctx, s, src.(source.Splitter)); err != nil {
+				return false, err
+			}
+		}
+	}
+	return done, nil
+}
+
+func (e *Engine) ended() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stopped || e.err != nil
+}
+
+// step takes one step, and again if it fails for now, and adds what it counted.
+func (e *Engine) step(ctx context.Context, s *span, src source.Source, page Page) (done bool, err error) {
+	for failures := 0; ; failures++ {
+		page.Reset()
+		step, err := src.Step(ctx, page.Count)
+		if err == nil && ctx.Err() == nil {
+			return step.Done, e.add(s, src, page, step)
+		}
+		e.spent(step.Requests)
+		var problem *source.Error
+		switch {
+		case ctx.Err() != nil:
+			return false, context.Cause(ctx)
+		case !errors.As(err, &problem), !problem.Temporary, failures >= e.o.Retries:
+			return false, err
+		}
+		if !pause(ctx, max(problem.RetryAfter, firstWait<<min(failures, 8))) {
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// pause waits for about d, unless ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	d = min(d, longestWait)
+	timer := time.NewTimer(d/2 + rand.N(d)) //nolint:gosec // nobody gains from guessing it
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+func (e *Engine) add(s *span, src source.Source, page Page, step source.Step) error {
+	left := 0.0
+	if splitter, ok := src.(source.Splitter); ok {
+		left = splitter.Left()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.o.Add(page, step, src); err != nil {
+		return err
+	}
+	s.Cursor, s.left = src.Cursor(), left
+	return nil
+}
+
+func (e *Engine) spent(requests int64) {
+	if requests == 0 {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.o.Spent(requests)
+}
+
+// mayCut reports whether s is among the spans to cut for those who have nothing
+// to do: as many as there are, those with the most left.
+func (e *Engine) mayCut(s *span, src source.Source) bool {
+	if _, can := src.(source.Splitter); !can {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	hungry := e.idle + e.wanted - len(e.waiting)
+	if hungry <= 0 || e.oneChain || s.left < worthSplitting {
+		return false
+	}
+	for other := range e.busy {
+		if other.left > s.left {
+			hungry--
+		}
+	}
+	return hungry > 0
+}
+
+// cut leaves the second part of a span to others.
+func (e *Engine) cut(ctx context.Context, s *span, src source.Splitter) error {
+	at, requests, err := src.Split(ctx)
+	e.spent(requests)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var problem *source.Error
+	if errors.As(err, &problem) && problem.Temporary {
+		err = nil // the next step will tell
+	}
+	if err != nil || at == nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.waiting = append(e.waiting, &span{Span: Span{After: at, Until: s.Until}})
+	s.Until = at
+	s.left /= 2
+	e.changed.Broadcast()
+	return nil
+}

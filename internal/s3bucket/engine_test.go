@@ -1,0 +1,297 @@
+package s3bucket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/purserhq/purser/internal/metering/engine"
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+// modelS3 is a bucket that others write to while it is listed, on a server with
+// quirks. Keys that begin with "other/" come and go; the rest stays.
+type modelS3 struct {
+	keys    []string // in order
+	perPage int
+	// The quirks, each by itself or with others.
+	v1, noToken, noStart, roundsStart, emptyPages, plain, unordered bool
+
+	mu     sync.Mutex
+	others map[string]struct{}
+	n      int
+}
+
+func (f *modelS3) size(key string) int64 { return int64(len(key))*7 + 1 }
+
+// listed is what the bucket holds now.
+func (f *modelS3) listed() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n++
+	if f.n%2 == 0 {
+		f.others["other/"+strconv.Itoa(f.n%50)] = struct{}{}
+	} else {
+		delete(f.others, "other/"+strconv.Itoa((f.n*7)%50))
+	}
+	all := slices.Clone(f.keys)
+	for key := range f.others {
+		all = append(all, key)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (f *modelS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	most, _ := strconv.Atoi(q.Get("max-keys"))
+	most = min(most, f.perPage)
+	if f.unordered {
+		f.serveUnordered(w, q)
+		return
+	}
+	v2 := q.Get("list-type") == "2" && !f.v1
+	all := f.listed()
+	after := q.Get("marker")
+	if v2 {
+		if after = q.Get("continuation-token"); after == "" && !f.noStart {
+			after = q.Get("start-after")
+			if f.roundsStart && after != "" {
+				i, _ := slices.BinarySearch(all, after)
+				after = append([]string{""}, all...)[i/f.perPage*f.perPage]
+			}
+		}
+	}
+	var b strings.Builder
+	n, more, last := 0, false, ""
+	for _, key := range all {
+		if key <= after || !strings.HasPrefix(key, q.Get("prefix")) {
+			continue
+		}
+		if more = n == most; more {
+			break
+		}
+		n, last = n+1, key
+		b.WriteString(f.entry(key))
+	}
+	if f.emptyPages && more && v2 && !f.noToken && q.Get("continuation-token") == "" && rand.N(2) == 0 {
+		b.Reset() // nothing yet, but go on
+		last = after
+		if last == "" {
+			last = "\x01"
+		}
+	}
+	f.finish(&b, v2, more, last)
+	_, _ = w.Write([]byte(listing(b.String())))
+}
+
+func (f *modelS3) entry(key string) string {
+	size := strconv.FormatInt(f.size(key), 10)
+	if f.plain {
+		return entry(strings.NewReplacer("&", "&amp;", "<", "&lt;").Replace(key), size)
+	}
+	return entry(strings.ReplaceAll(url.QueryEscape(key), "%2F", "/"), size)
+}
+
+func (f *modelS3) finish(b *strings.Builder, v2, more bool, last string) {
+	fmt.Fprintf(b, "<Name>bucket</Name><IsTruncated>%t</IsTruncated>", more)
+	if !f.plain {
+		b.WriteString("<EncodingType>url</EncodingType>")
+	}
+	if v2 {
+		b.WriteString("<KeyCount>0</KeyCount>")
+	}
+	if v2 && more && !f.noToken {
+		b.WriteString(nextToken(strings.NewReplacer("&", "&amp;", "<", "&lt;").Replace(last)))
+	}
+}
+
+// serveUnordered lists by a hash of the key and only knows tokens, as directory
+// buckets do.
+func (f *modelS3) serveUnordered(w http.ResponseWriter, q url.Values) {
+	order := slices.Clone(f.keys)
+	slices.SortFunc(order, func(a, b string) int { return strings.Compare(reversed(a), reversed(b)) })
+	from, _ := strconv.Atoi(q.Get("continuation-token"))
+	to := min(from+f.perPage, len(order))
+	var b strings.Builder
+	for _, key := range order[from:to] {
+		b.WriteString(f.entry(key))
+	}
+	f.finish(&b, true, to < len(order), strconv.Itoa(to))
+	_, _ = w.Write([]byte(listing(b.String())))
+}
+
+func reversed(s string) string {
+	b := []byte(s)
+	slices.Reverse(b)
+	return string(b)
+}
+
+// sums are what an engine has counted, of the keys that stay.
+type sums struct{ Objects, Bytes int64 }
+
+type sumPage struct{ sums }
+
+func (p *sumPage) Reset() { p.sums = sums{} }
+
+func (p *sumPage) Count(e source.Entry) {
+	if !strings.HasPrefix(string(e.Key), "other/") {
+		p.Objects++
+		p.Bytes += e.Size
+	}
+}
+
+// saved is what would be in a database.
+type saved struct {
+	Work engine.Work
+	Sums sums
+}
+
+// life counts from what was saved until all is done or it is ended after some
+// steps, in an orderly way or as by kill -9: then only what was saved before is
+// left.
+func life(t *rapid.T, o *Opener, b source.Bucket, from saved, workers, steps int, orderly bool) (saved, bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	total, left := from.Sums, steps
+	var e *engine.Engine
+	kept := from
+	e = engine.New(from.Work, engine.Options{
+		Open: func(ctx context.Context, s engine.Span, oneChain bool) (source.Source, error) {
+			part := b
+			part.After, part.Until, part.OneChain = s.After, s.Until, oneChain
+			return o.Open(ctx, part, s.Cursor)
+		},
+		NewPage: func() engine.Page { return &sumPage{} },
+		Add: func(p engine.Page, _ source.Step, _ source.Source) error {
+			page := p.(*sumPage)
+			total.Objects += page.Objects
+			total.Bytes += page.Bytes
+			if left--; left == 0 {
+				if orderly {
+					go e.Stop()
+				} else {
+					cancel()
+				}
+			}
+			return nil
+		},
+		Spent: func(int64) {}, Forget: func() { total = sums{} },
+		Workers: workers,
+	})
+	if !orderly { // saves go on beside the work
+		done := make(chan struct{})
+		defer func() { <-done }()
+		go func() {
+			defer close(done)
+			for ctx.Err() == nil {
+				e.Save(func(w engine.Work) { kept = saved{clone(t, w), total} })
+			}
+		}()
+	}
+	err := e.Run(ctx)
+	cancelled := ctx.Err() != nil
+	cancel()
+	if err != nil && (!cancelled || !errors.Is(err, context.Canceled)) {
+		t.Fatalf("Run: %v", err)
+	}
+	if cancelled {
+		return kept, false
+	}
+	var now saved
+	e.Save(func(w engine.Work) { now = saved{clone(t, w), total} })
+	return now, len(now.Work.Spans) == 0
+}
+
+// clone sends work through JSON, as a database would have it.
+func clone(t *rapid.T, w engine.Work) (c engine.Work) {
+	text, err := json.Marshal(w)
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var modelAlphabets = []string{"ab", "0123456789abcdef", "a/", "aé日😀/", "a b+%&<"}
+
+func drawModel(t *rapid.T) *modelS3 {
+	alphabet := []rune(rapid.SampledFrom(modelAlphabets).Draw(t, "alphabet"))
+	prefix := rapid.SampledFrom([]string{"", "team/datasets/", "p/"}).Draw(t, "prefix")
+	n := rapid.IntRange(0, 400).Draw(t, "keys")
+	seed := rapid.Uint64().Draw(t, "seed")
+	chance := rand.New(rand.NewPCG(seed, 1))
+	unique := map[string]struct{}{}
+	for range n {
+		var key strings.Builder
+		key.WriteString(prefix)
+		for range 1 + chance.IntN(8) {
+			key.WriteRune(alphabet[chance.IntN(len(alphabet))])
+		}
+		unique[key.String()] = struct{}{}
+	}
+	f := &modelS3{perPage: rapid.IntRange(1, 40).Draw(t, "page"), others: map[string]struct{}{}}
+	for key := range unique {
+		f.keys = append(f.keys, key)
+	}
+	slices.Sort(f.keys)
+	for _, quirk := range []struct {
+		name string
+		on   *bool
+	}{
+		{"v1", &f.v1},
+		{"no tokens", &f.noToken},
+		{"start-after is ignored", &f.noStart},
+		{"start-after is rounded down", &f.roundsStart},
+		{"empty pages", &f.emptyPages},
+		{"encoding is ignored", &f.plain},
+		{"in no order", &f.unordered},
+	} {
+		*quirk.on = rapid.IntRange(0, 4).Draw(t, quirk.name) == 0
+	}
+	f.noToken = f.noToken && !f.unordered // that could not be listed by anybody
+	return f
+}
+
+// TestEngineIsExact counts model buckets of all kinds in any number of lives,
+// each ended at any moment, and compares with the truth.
+func TestEngineIsExact(t *testing.T) {
+	t.Parallel()
+	o := newOpener(t)
+	rapid.Check(t, func(t *rapid.T) {
+		f := drawModel(t)
+		server := httptest.NewServer(f)
+		defer server.Close()
+		b := bucketAt(server.URL)
+		var want sums
+		for _, key := range f.keys {
+			want.Objects++
+			want.Bytes += f.size(key)
+		}
+		state, done := saved{Work: engine.All()}, false
+		for n := 0; !done; n++ {
+			steps := rapid.IntRange(1, 30).Draw(t, "steps")
+			if n > 60 {
+				steps = 1 << 30
+			}
+			state, done = life(t, o, b, state, rapid.IntRange(1, 8).Draw(t, "workers"), steps, rapid.Bool().Draw(t, "orderly"))
+		}
+		if state.Sums != want {
+			t.Fatalf("counted %+v, the truth is %+v", state.Sums, want)
+		}
+	})
+}

@@ -1,0 +1,119 @@
+package s3bucket
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+const (
+	// maxProbes bounds what one attempt to split costs: enough to find out what all
+	// keys that are left have in common.
+	maxProbes = 8
+	// pagesBetween is how many pages must have come since the last attempt before
+	// another is worth its probes.
+	pagesBetween = 2
+)
+
+// Split implements source.Splitter. A guess at a key in the middle is made real
+// by asking for the first key behind it. Where there is none, nothing lies
+// between the guess and the bound; a bound that is far off is then brought near
+// by asking how much of the last key all that is left has in common.
+func (l *lister) Split(ctx context.Context) (at []byte, requests int64, err error) {
+	before := l.requests
+	at, err = l.split(ctx)
+	return at, l.requests - before, err
+}
+
+func (l *lister) split(ctx context.Context) ([]byte, error) {
+	if l.bucket.OneChain || l.sinceSplit < pagesBetween || len(l.at.After) == 0 {
+		return nil, nil
+	}
+	l.sinceSplit = 0
+	narrow := false
+	for range maxProbes {
+		guess := l.guess(narrow)
+		if guess == nil {
+			return nil, nil
+		}
+		key, err := l.probe(ctx, guess)
+		if err != nil {
+			return nil, err
+		}
+		until := l.bucket.Until
+		switch {
+		case key == nil, until != nil && bytes.Compare(key, until) > 0:
+			l.bucket.Until, narrow = guess, true
+		case bytes.Equal(key, until):
+			return nil, nil // nothing but the bound itself is behind the guess
+		default:
+			l.bucket.Until = key
+			return key, nil
+		}
+	}
+	return nil, nil
+}
+
+// guess returns a key between the last one and the bound, or nil.
+func (l *lister) guess(narrow bool) []byte {
+	last, until, known := l.at.After, l.bucket.Until, len(l.bucket.Prefix)
+	if until != nil {
+		known = max(known, commonPrefix(last, until))
+	}
+	if narrow && known < l.shared {
+		guess := beyond(last[:known+(l.shared-known+1)/2])
+		if guess != nil && (until == nil || bytes.Compare(guess, until) < 0) {
+			return guess
+		}
+	}
+	return l.alphabet.midpoint(last, until, len(l.bucket.Prefix))
+}
+
+// probe returns the first key behind after, or nil.
+func (l *lister) probe(ctx context.Context, after []byte) (key []byte, err error) {
+	probe := &lister{
+		opener: l.opener, client: l.client, limits: l.limits, bucket: l.bucket, region: l.region, regionKnown: l.regionKnown,
+		at: position{Version1: l.at.Version1, After: after},
+	}
+	probe.bucket.Until = nil
+	defer func() { l.requests += probe.requests }()
+	for {
+		done, err := probe.step(ctx, 1, func(e source.Entry) {
+			if key == nil {
+				key = bytes.Clone(e.Key)
+			}
+		})
+		if err != nil || key != nil || done {
+			return key, err
+		}
+	}
+}
+
+// learn takes in what the page that ends with last says about the keys.
+func (l *lister) learn(first, last []byte) {
+	l.shared = commonPrefix(first, last)
+	l.alphabet.learn(l.shared, first, last)
+	if l.first == nil {
+		l.first = bytes.Clone(first)
+	}
+	l.pages++
+	l.sinceSplit++
+}
+
+// Left implements source.Splitter: as many pages as came so far for each part of
+// the way, on a map of the keys that only knows their first bytes.
+func (l *lister) Left() float64 {
+	if l.pages == 0 {
+		return 0
+	}
+	until, common := l.bucket.Until, len(l.bucket.Prefix)
+	if until != nil {
+		common = commonPrefix(l.first, until)
+	}
+	begin, now := l.alphabet.share(l.first, until, common), l.alphabet.share(l.at.After, until, common)
+	if now <= begin {
+		return float64(l.pages) // too near the beginning to tell
+	}
+	return float64(l.pages) * (1 - now) / (now - begin)
+}
