@@ -1,127 +1,150 @@
 package posixtree
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"slices"
-	"sort"
 
 	"golang.org/x/sys/unix"
 )
 
-// openDirs is how many directories a walk keeps open besides the root. Deeper
-// trees are walked with the same number: what lies above is opened again on the
-// way back.
-const openDirs = 32
-
-// dir is a directory on the way from the root to where the walk is.
+// dir is a directory by its place in the tree. It never changes, and neither
+// holds nor needs anything open.
 type dir struct {
-	name string // in the directory above; empty for the root
-	fd   int    // -1 while closed
-	// inDirs says that the files have been counted and it is the directories' turn.
-	inDirs bool
-	// after is the last name dealt with among the files, or among the directories;
-	// empty if none has been.
-	after string
-	// names is what is in it, nil until it is read; in the directories' turn only
-	// directories are kept. next is the first that comes behind after.
-	names  *names
-	next   int
-	prefix int // length of the path from the root, as in walk.key
+	parent *dir   // nil for the root
+	name   string // in parent; empty for the root
 }
 
-func (d *dir) close() {
-	if d.fd >= 0 {
-		_ = unix.Close(d.fd)
-		d.fd = -1
+// appendPath appends the path from the root on, with a slash behind each name.
+func (d *dir) appendPath(path []byte) []byte {
+	var chain []*dir
+	for ; d.parent != nil; d = d.parent {
+		chain = append(chain, d)
 	}
+	for i := len(chain) - 1; i >= 0; i-- {
+		path = append(append(path, chain[i].name...), '/')
+	}
+	return path
 }
 
-// turnToDirs forgets the names that cannot be directories.
-func (d *dir) turnToDirs() {
-	d.inDirs, d.after, d.next = true, "", 0
-	d.names = d.names.directories()
+// keptOpen is how many directories a worker keeps open besides the root and the
+// one that it reads. Deeper trees are walked with the same number: what lies
+// above is opened again on the way back.
+const keptOpen = 8
+
+// opened are the directories that a worker keeps open, because it will probably
+// need them for what they hold; those used least lately go first. The zero value
+// keeps none.
+type opened struct {
+	dirs [keptOpen]struct {
+		dir  *dir // nil for a free place
+		fd   int
+		used uint64
+	}
+	clock uint64
 }
 
-// load makes sure that the names in the directory stack[i], the last one, are
-// known. A directory that has vanished is dropped from the stack.
-func (w *walk) load(ctx context.Context, i int) error {
-	d := w.stack[i]
-	if d.names != nil {
-		return nil
-	}
-	if err := w.open(i); err != nil || len(w.stack) <= i {
-		return err
-	}
-	list, err := w.list(ctx, d.fd)
-	if err != nil && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) { // ENOENT: removed after it was opened
-		if err := w.missed(err, ""); err != nil {
-			return err
+func (o *opened) find(d *dir) (fd int, found bool) {
+	for i := range o.dirs {
+		if at := &o.dirs[i]; at.dir == d {
+			o.clock++
+			at.used = o.clock
+			return at.fd, true
 		}
 	}
-	list.sort()
-	if d.inDirs {
-		list = list.directories()
-	}
-	d.names, d.next = list, list.behind(d.after)
-	return nil
+	return -1, false
 }
 
-// list reads the names in a directory. Those read before an error are returned
-// with it.
-func (w *walk) list(ctx context.Context, fd int) (*names, error) {
-	if w.dents == nil {
-		w.dents = make([]byte, 64<<10)
+// keep takes over fd, which is d's.
+func (o *opened) keep(d *dir, fd int) {
+	oldest := &o.dirs[0]
+	for i := range o.dirs {
+		if at := &o.dirs[i]; at.used < oldest.used {
+			oldest = at
+		}
 	}
-	list := &names{}
-	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
-		return list, err
+	if oldest.dir != nil {
+		_ = unix.Close(oldest.fd)
 	}
-	return list, w.opener.readNames(ctx, fd, w.dents, list.add)
+	o.clock++
+	oldest.dir, oldest.fd, oldest.used = d, fd, o.clock
 }
 
-// open makes sure that the directory stack[i] is open. If one of those on the
-// way is not there any more, or must not be entered, it and all below it are
-// dropped from the stack.
-func (w *walk) open(i int) error {
-	from := i
-	for w.stack[from].fd < 0 {
-		from--
-	}
-	for k := from + 1; k <= i; k++ {
-		fd, err := w.enter(w.stack[k-1].fd, w.stack[k].name)
-		if err != nil {
-			name := w.stack[k].name
-			w.cut(k)
-			return w.missed(err, name)
-		}
-		w.stack[k].fd = fd
-		if far := k - openDirs; far > 0 {
-			w.stack[far].close()
+func (o *opened) closeAll() {
+	for _, at := range o.dirs {
+		if at.dir != nil {
+			_ = unix.Close(at.fd)
 		}
 	}
-	return nil
+	*o = opened{}
+}
+
+// placeError says which directory could not be entered: one on the way, perhaps.
+type placeError struct {
+	dir *dir
+	err error
+}
+
+func (e *placeError) Error() string { return e.err.Error() }
+func (e *placeError) Unwrap() error { return e.err }
+
+// open opens d by way of the nearest directory above that is open still. The
+// caller closes fd, unless kept says that the worker keeps it open.
+func (w *worker) open(d *dir) (fd int, kept bool, err error) {
+	if fd, found := w.opened.find(d); found {
+		return fd, true, nil
+	}
+	if d.parent == nil {
+		fd, err := openat(w.walk.rootFD, ".") // of its own, because it has a position
+		return fd, false, err
+	}
+	above, err := w.reach(d.parent)
+	if err != nil {
+		return -1, false, err
+	}
+	fd, err = w.enter(above, d.name)
+	if err != nil {
+		return -1, false, &placeError{d, err}
+	}
+	return fd, false, nil
+}
+
+// reach opens d for the sake of what it holds, and keeps it open for a while.
+func (w *worker) reach(d *dir) (fd int, err error) {
+	w.chain = w.chain[:0]
+	for ; d.parent != nil; d = d.parent {
+		if known, found := w.opened.find(d); found {
+			fd = known
+			break
+		}
+		w.chain = append(w.chain, d)
+	}
+	if d.parent == nil {
+		fd = w.walk.rootFD
+	}
+	for i := len(w.chain) - 1; i >= 0; i-- {
+		d := w.chain[i]
+		if fd, err = w.enter(fd, d.name); err != nil {
+			return -1, &placeError{d, err}
+		}
+		w.opened.keep(d, fd)
+	}
+	return fd, nil
 }
 
 var errOtherMount = errors.New("another mount")
 
 // enter opens a directory unless it is on another mount.
-func (w *walk) enter(parent int, name string) (int, error) {
+func (w *worker) enter(parent int, name string) (int, error) {
 	fd, err := openat(parent, name)
 	if err != nil {
 		// What may not be read need not be, if it is not part of the tree.
-		st, statErr := fstatat(parent, name)
-		if statErr == nil && w.opener.device(&st) != w.device {
+		text := append([]byte(name), 0)
+		if look(parent, text[:len(name)], &w.found) == nil && w.walk.elsewhere(&w.found) {
 			return -1, errOtherMount
 		}
 		return -1, err
 	}
-	st, err := fstat(fd)
-	if err == nil && w.opener.device(&st) != w.device {
+	err = lookAt(fd, &w.found)
+	if err == nil && w.walk.elsewhere(&w.found) {
 		err = errOtherMount
 	}
 	if err != nil {
@@ -129,56 +152,4 @@ func (w *walk) enter(parent int, name string) (int, error) {
 		return -1, err
 	}
 	return fd, nil
-}
-
-type kind uint8
-
-const (
-	kindUnknown   kind = iota // the file system does not tell
-	kindFile                  // regular
-	kindDirectory             //
-	kindOther                 // nothing to count, or counted already
-)
-
-// names is what a directory holds. One text for all keeps a directory of a
-// million names small: about 16 bytes each besides the names themselves.
-type names struct {
-	text []byte
-	list []name
-}
-
-type name struct {
-	start int
-	size  uint8 // NAME_MAX is 255
-	kind  kind
-}
-
-func (n *names) add(text []byte, k kind) {
-	n.list = append(n.list, name{start: len(n.text), size: uint8(len(text)), kind: k}) //nolint:gosec // NAME_MAX is 255
-	n.text = append(n.text, text...)
-}
-
-// at returns the name number i, which stays valid as long as n.
-func (n *names) at(i int) []byte { return n.text[n.list[i].start:][:n.list[i].size] }
-
-func (n *names) sort() {
-	slices.SortFunc(n.list, func(a, b name) int {
-		return bytes.Compare(n.text[a.start:][:a.size], n.text[b.start:][:b.size])
-	})
-}
-
-// behind returns the number of the first name that sorts behind after.
-func (n *names) behind(after string) int {
-	return sort.Search(len(n.list), func(i int) bool { return string(n.at(i)) > after })
-}
-
-// directories returns the names that are or may be directories.
-func (n *names) directories() *names {
-	kept := &names{}
-	for i, name := range n.list {
-		if name.kind == kindDirectory || name.kind == kindUnknown {
-			kept.add(n.at(i), name.kind)
-		}
-	}
-	return kept
 }

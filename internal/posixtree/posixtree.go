@@ -7,12 +7,12 @@
 //   - The apparent size of regular files, with the allocated size (st_blocks of
 //     512 bytes) beside it. A sparse file has more of the first, a small file of
 //     the second.
-//   - A file with several names (hard links) counts once, at the first name that
-//     the walk meets. Names outside the tree make no difference.
+//   - A file with several names (hard links) counts once, at whichever name the
+//     walk meets first. Names outside the tree make no difference.
 //   - Symbolic links are not followed and count nothing, not even when somebody
-//     swaps one in while the walk goes on: every name is looked up relative to
-//     an open directory, so that a path is never resolved twice. The directories
-//     above the root are the operator's and are resolved as usual.
+//     swaps one in while the walk goes on: every name is looked up by itself in
+//     an open directory, never a path. The directories above the root are the
+//     operator's and are resolved as usual.
 //   - Directories themselves, sockets, pipes and devices count nothing, and no
 //     file is ever opened.
 //   - Other mounts are not entered. A mount is told by its device number; so a
@@ -22,18 +22,22 @@
 //     counted at both places or at none: a tree has no snapshots.
 //   - What cannot be read is told as incomplete, never taken for empty.
 //
-// What always holds: the order is the same each time (the files of a directory
-// by name, then its directories by name, each with all that is in it), so that a
-// walk that was cut counts nothing twice and leaves out nothing that stayed as it
-// was; and memory depends on the largest directory and the depth, not on the
-// number of files.
+// What always holds: a walk that was cut counts nothing twice and leaves out
+// nothing that stayed as it was, because its cursor says of each directory whether
+// it, or which part of its names, is left; only the goroutine that calls Step hands
+// anything out, and no other is left behind when Step returns; and memory depends on
+// the directories in flight, the largest directory and the files with several names
+// that were met, not on the number of files.
+//
+// What does not hold: that two walks of one tree count in the same order. A
+// directory's files come one after the other, a large directory's in parts; the
+// directories come as the workers get to them.
 package posixtree
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -44,12 +48,15 @@ import (
 // Opener opens directory trees. It is safe for concurrent use.
 type Opener struct {
 	log *slog.Logger
+	// workers is how many directories a walk reads side by side.
+	workers int
 	// maxLinks bounds how many files with several names a walk remembers.
 	maxLinks int
-	// stepNames is how many files are looked at and directories entered in one step.
-	stepNames int
+	// stepNames is how many names are dealt with in one step, partNames how many are
+	// in one part of a large directory.
+	stepNames, partNames int
 	// device tells mounts apart, readNames what a directory holds.
-	device    func(*unix.Stat_t) uint64
+	device    func(*found) uint64
 	readNames func(ctx context.Context, fd int, buffer []byte, add func([]byte, kind)) error
 }
 
@@ -59,7 +66,10 @@ func New(log *slog.Logger) *Opener {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Opener{log: log, maxLinks: maxLinks, stepNames: stepNames, device: deviceOf, readNames: readNames}
+	return &Opener{
+		log: log, workers: defaultWorkers(), maxLinks: maxLinks, stepNames: stepNames, partNames: partNames,
+		device: func(f *found) uint64 { return f.id.device }, readNames: readNames,
+	}
 }
 
 // Open opens the tree t at a cursor, or at its beginning if there is none.
@@ -78,37 +88,13 @@ func (o *Opener) Open(ctx context.Context, t source.Tree, cursor []byte) (source
 			return nil, &source.Error{ScanError: badCursor, Err: err}
 		}
 	}
-	w := &walk{opener: o, root: t.Root, rootFD: -1, links: newLinks(o.maxLinks, s.links), state: s}
-	if len(s.at) > 0 {
+	w := newWalk(o, t.Root, s)
+	if len(s.items) > 0 {
 		if err := w.openRoot(); err != nil {
 			return nil, err
 		}
 	}
-	w.goTo(w.state.at)
 	return w, nil
-}
-
-// openRoot opens the root of the tree. One that does not exist finishes the
-// walk before it began.
-func (w *walk) openRoot() error {
-	if !filepath.IsAbs(w.root) {
-		return &source.Error{ScanError: rootUnreadable, Err: errors.New("the path " + w.root + " is not absolute")}
-	}
-	fd, err := openat(unix.AT_FDCWD, filepath.Clean(w.root))
-	if errors.Is(err, unix.ENOENT) {
-		w.state.at = nil
-		return nil
-	}
-	if err != nil {
-		return rootError(w.root, err)
-	}
-	st, err := fstat(fd)
-	if err != nil {
-		_ = unix.Close(fd)
-		return rootError(w.root, err)
-	}
-	w.rootFD, w.device = fd, w.opener.device(&st)
-	return nil
 }
 
 // rootError turns the reason why a root cannot be opened into words.
