@@ -11,6 +11,8 @@ export GOFLAGS     := $(strip $(filter-out -trimpath,$(GOFLAGS)) -trimpath)
 
 # Flags for `purser demo`, for example DEMO_FLAGS=--once.
 DEMO_FLAGS ?=
+# Flags for the benchmark of metering: bin/bench-metering -help lists them.
+BENCH_FLAGS ?=
 # Which tests and benchmarks: PKG=./internal/store RUN=TestPaging
 PKG ?= ./...
 RUN ?= .
@@ -74,6 +76,17 @@ generate-check: ## fail if generated files are not up to date
 bench: build ## measure the server beside a bare handler, as in docs/benchmarks.md
 	scripts/need wrk
 	go run ./e2e/bench -purser bin/purser
+
+.PHONY: bench-metering
+bench-metering: build bin/peers/rclone bin/peers/mc ## measure purser du beside its peers; BENCH_FLAGS='-cases plain -rounds 3' for less
+	-scripts/need gdu
+	go build -o bin/timed ./e2e/benchmetering/timed
+	go build -o bin/bench-metering ./e2e/benchmetering
+	bin/bench-metering $(BENCH_FLAGS)
+
+# The peers have modules of their own, so that each is built with the versions that its authors chose.
+bin/peers/%: e2e/peers/%/go.mod e2e/peers/%/go.sum
+	cd e2e/peers/$* && nice go build -p 2 -ldflags '-s -w' -o ../../../bin/peers/ tool
 
 .PHONY: bench-go
 bench-go: ## run the Go benchmarks; PKG and RUN choose some
