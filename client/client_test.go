@@ -50,6 +50,8 @@ const (
 	keyJSON   = `{"id":"key000000000001","name":"jobs","role":"editor","teamId":"tea000000000001","dtCreated":"2026-11-01T10:00:00Z","expiresAt":"2027-01-01T00:00:00Z","lastUsedAt":null}`
 	eventJSON = `{"id":"evt000000000001","at":"2026-11-01T10:00:00Z","teamId":"tea000000000001","actor":"key000000000001","action":"provider.create",
 		"target":"splgct3arqdh77c","result":"ok","requestId":"r1","sourceAddress":"127.0.0.1","fields":["name"]}`
+	historyJSON = `{"items":[{"at":"2026-11-01T10:00:00Z","datasetUsage":"1","modelUsage":"2","notebookWorkspaceUsage":"3","sharedStorageUsage":"4","totalUsage":"10",
+		"byteHours":{"dataset":"10","model":"20","notebookWorkspace":"30","sharedStorage":"40","total":"100"},"complete":true}],"daysUntilFull":DAYS}`
 	tallyJSON = `{"objects":2,"current":"10","noncurrent":"20","unfinished":"30"}`
 )
 
@@ -78,8 +80,17 @@ var (
 		ID: "evt000000000001", TeamID: "tea000000000001", At: hour, Actor: "key000000000001", Action: "provider.create",
 		Target: "splgct3arqdh77c", Result: purser.AuditOK, RequestID: "r1", SourceAddress: "127.0.0.1", Fields: []string{"name"},
 	}
-	tally = purser.Tally{Objects: 2, Current: 10, Noncurrent: 20, Unfinished: 30}
-	draft = purser.ProviderDraft{Name: provider.Name, TeamDefault: true, S3: provider.S3, Secret: purser.NewSecret("hush")}
+	tally   = purser.Tally{Objects: 2, Current: 10, Noncurrent: 20, Unfinished: 30}
+	days    = 90
+	history = purser.History{
+		Items: []purser.HistoryItem{{
+			At: hour, Usage: purser.Usage{Dataset: 1, Model: 2, NotebookWorkspace: 3, SharedStorage: 4},
+			ByteHours: purser.Usage{Dataset: 10, Model: 20, NotebookWorkspace: 30, SharedStorage: 40}, Complete: true,
+		}},
+		DaysUntilFull: &days,
+	}
+	historyRequest = purser.HistoryRequest{From: hour, To: hour.Add(24 * time.Hour), Step: purser.StepDay, Provider: provider.ID}
+	draft          = purser.ProviderDraft{Name: provider.Name, TeamDefault: true, S3: provider.S3, Secret: purser.NewSecret("hush")}
 )
 
 // tagged is what the methods for one provider return.
@@ -252,6 +263,24 @@ var operations = []struct {
 		body:    `{}`,
 		answer:  `{"items":[` + scanJSON + `,` + treeScanJSON + `]}`,
 		want:    []purser.Scan{scan, treeScan},
+	},
+	{
+		name: "History",
+		call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.History(ctx, historyRequest)
+		},
+		request: "GET /v1/storage-providers/utilization/history?from=2026-11-01T10%3A00%3A00Z&providerId=splgct3arqdh77c&step=day&to=2026-11-02T10%3A00%3A00Z",
+		answer:  strings.Replace(historyJSON, "DAYS", "90", 1),
+		want:    history,
+	},
+	{
+		name: "History of nothing in particular",
+		call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.History(ctx, purser.HistoryRequest{})
+		},
+		request: "GET /v1/storage-providers/utilization/history",
+		answer:  strings.Replace(historyJSON, "DAYS", "null", 1),
+		want:    purser.History{Items: history.Items},
 	},
 	{
 		name: "ListScans",

@@ -171,6 +171,37 @@ func fromProviderUtilization(u *oas.ProviderUtilization) (purser.SourceUsage, er
 	}, read.fault()
 }
 
+func fromHistory(answer oas.StorageUtilizationHistoryRes) (purser.History, error) {
+	h, is := answer.(*oas.UtilizationHistory)
+	if !is {
+		return purser.History{}, errUnfit // CSV, which nobody asked for
+	}
+	var read amounts
+	history := purser.History{Items: make([]purser.HistoryItem, 0, len(h.Items))}
+	for _, item := range h.Items {
+		history.Items = append(history.Items, purser.HistoryItem{
+			At: item.At,
+			Usage: purser.Usage{
+				Dataset:           read.read(item.DatasetUsage),
+				Model:             read.read(item.ModelUsage),
+				NotebookWorkspace: read.read(item.NotebookWorkspaceUsage),
+				SharedStorage:     read.read(item.SharedStorageUsage),
+			},
+			ByteHours: purser.Usage{
+				Dataset:           read.read(item.ByteHours.Dataset),
+				Model:             read.read(item.ByteHours.Model),
+				NotebookWorkspace: read.read(item.ByteHours.NotebookWorkspace),
+				SharedStorage:     read.read(item.ByteHours.SharedStorage),
+			},
+			Complete: item.Complete,
+		})
+	}
+	if days, known := h.DaysUntilFull.Get(); known {
+		history.DaysUntilFull = &days
+	}
+	return history, read.fault()
+}
+
 func orZero(t oas.NilDateTime) time.Time { return t.Or(time.Time{}) }
 
 func fromScan(s oas.Scan) (purser.Scan, error) {

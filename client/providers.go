@@ -104,6 +104,17 @@ func (c *Client) Utilization(ctx context.Context) (purser.Utilization, error) {
 	return result(answer, err, fromUtilization)
 }
 
+// History returns what the team, or one provider, stored in the course of time.
+func (c *Client) History(ctx context.Context, q purser.HistoryRequest) (purser.History, error) {
+	answer, err := c.api.StorageUtilizationHistory(ctx, oas.StorageUtilizationHistoryParams{
+		From:       oas.OptDateTime{Value: q.From.UTC(), Set: !q.From.IsZero()},
+		To:         oas.OptDateTime{Value: q.To.UTC(), Set: !q.To.IsZero()},
+		Step:       oas.OptStorageUtilizationHistoryStep{Value: oas.StorageUtilizationHistoryStep(q.Step), Set: q.Step != ""},
+		ProviderId: oas.OptString{Value: string(q.Provider), Set: q.Provider != ""},
+	})
+	return result(answer, err, fromHistory)
+}
+
 func tagged(answer *oas.StorageProviderHeaders, err error) (purser.Provider, ETag, error) {
 	if err != nil {
 		return purser.Provider{}, "", failure(err)

@@ -204,6 +204,17 @@ func (usageService) Provider(context.Context, auth.Principal, purser.ProviderID)
 	return usage, nil
 }
 
+func (usageService) History(_ context.Context, _ auth.Principal, q purser.HistoryRequest) (purser.History, error) {
+	if q != historyRequest && q != (purser.HistoryRequest{Step: purser.StepHour}) {
+		return purser.History{}, purser.NotFound("test", "storage provider")
+	}
+	h := history
+	if q.Provider == "" {
+		h.DaysUntilFull = nil
+	}
+	return h, nil
+}
+
 type scanService struct{}
 
 func (scanService) Start(context.Context, auth.Principal, purser.ProviderID) (purser.Scan, error) {

@@ -28,7 +28,7 @@ const (
 	// maxRetryAfter is the longest pause a server may ask for; for longer ones it
 	// is up to the caller whether to wait.
 	maxRetryAfter = 30 * time.Second
-	// maxAnswer is far above the largest answer there is (a page of 120 items).
+	// maxAnswer is far above the largest answer there is (2200 hours of history, 1 MB).
 	maxAnswer = 16 << 20
 )
 

@@ -138,6 +138,7 @@ func TestEveryOperation(t *testing.T) {
 	for _, c := range []struct{ method, path, id, body string }{
 		{"GET", "/storage-providers", "", ""},
 		{"GET", "/storage-providers/utilization", "", ""},
+		{"GET", "/storage-providers/utilization/history", "", ""},
 		{"GET", "/storage-providers/{id}", provider, ""},
 		{"PUT", "/storage-providers/{id}", provider, update},
 		{"GET", "/storage-providers/{id}/utilization", provider, ""},

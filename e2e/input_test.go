@@ -184,7 +184,9 @@ func TestRequests(t *testing.T) {
 	viewer := s.newKey(t, team, "viewer")
 
 	const (
+		history  = "/storage-providers/utilization/history"
 		badLimit = "must be at least 1"
+		badTime  = "must be a time such as 2027-01-31T12:00:00Z"
 		badAfter = "must be the nextPage of a page of this very list; leave it out to start again"
 	)
 	badQuery := func(name, sentence string) map[string]any {
@@ -221,6 +223,21 @@ func TestRequests(t *testing.T) {
 		{name: "cursor of nobody's", path: "/storage-providers?after=AAAA", status: 400, want: badQuery("?after", badAfter)},
 		{name: "cursor empty", path: "/storage-providers?after=", status: 400, want: badQuery("?after", badAfter)},
 		{name: "cursor too long", path: "/storage-providers?after=" + strings.Repeat("A", 513), status: 400, want: badQuery("?after", "must be at most 512 characters")},
+		{name: "from of no form", path: history + "?from=yesterday", status: 400, want: badQuery("?from", badTime)},
+		{name: "from with a bare plus", path: history + "?from=2026-01-01T00:00:00+01:00", status: 400, want: badQuery("?from", badTime)},
+		{name: "to empty", path: history + "?to=", status: 400, want: badQuery("?to", badTime)},
+		{name: "step week", path: history + "?step=week", status: 400, want: badQuery("?step", "must be one of: hour, day")},
+		{name: "from after to", path: history + "?from=2099-01-02T00:00:00Z&to=2099-01-01T00:00:00Z", status: 400, want: badQuery("?from", "must be earlier than to, and not in the future")},
+		{name: "too many hours", path: history + "?from=2020-01-01T00:00:00Z", status: 400, want: badQuery("?from", "must not lead back more than 2200 hours; ask for step=day to go further")},
+		{name: "too many days", path: history + "?step=day&from=1970-01-01T00:00:00Z", status: 400, want: badQuery("?from", "must not lead back more than 1830 days, for older figures are not kept")},
+		{name: "all that is wrong with a history", path: history + "?step=&from=x&to=y", status: 400},
+		{name: "providerId too long", path: history + "?providerId=" + strings.Repeat("s", 65), status: 400, want: badQuery("?providerId", "must be at most 64 characters")},
+		{name: "history of an unknown provider", path: history + "?providerId=spl000000000000", status: 404, want: notFound},
+		{name: "history of an id of no form", path: history + "?providerId=a%2Fb", status: 404, want: notFound},
+		{name: "400 before 404 of a history", path: history + "?providerId=spl000000000000&step=week", status: 400},
+		{name: "an error is JSON, whatever is accepted", path: history + "?step=week", headers: []string{"Accept: text/csv"}, status: 400, want: badQuery("?step", "must be one of: hour, day")},
+		{name: "wrong method on the history", method: "POST", path: history, status: 405, want: noMethod, allow: "GET, HEAD, OPTIONS"},
+		{name: "history has no key", path: history, headers: []string{"Authorization: "}, status: 401, want: noKey},
 		{name: "unknown query parameters are ignored", path: "/storage-providers?color=blue", status: 200},
 		{name: "unknown route", path: "/storage-provider", status: 404, want: noRoute},
 		{name: "below a route", path: one + "/x/y", status: 404, want: noRoute},

@@ -168,6 +168,44 @@ func toProviderUtilization(u purser.SourceUsage, now time.Time) *oas.ProviderUti
 	return answer
 }
 
+func fromHistoryParams(params oas.StorageUtilizationHistoryParams) purser.HistoryRequest {
+	q := purser.HistoryRequest{
+		From: params.From.Or(time.Time{}),
+		To:   params.To.Or(time.Time{}),
+		Step: purser.Step(params.Step.Or(oas.StorageUtilizationHistoryStepHour)),
+	}
+	if id, named := params.ProviderId.Get(); named {
+		q.Provider = purser.ProviderID(cleanID(id))
+	}
+	return q
+}
+
+func toHistory(h purser.History) *oas.UtilizationHistory {
+	answer := &oas.UtilizationHistory{Items: make([]oas.UtilizationHistoryItem, 0, len(h.Items)), DaysUntilFull: oas.NilInt{Null: true}}
+	if h.DaysUntilFull != nil {
+		answer.DaysUntilFull = oas.NewNilInt(*h.DaysUntilFull)
+	}
+	for _, item := range h.Items {
+		answer.Items = append(answer.Items, oas.UtilizationHistoryItem{
+			At:                     item.At.UTC(),
+			DatasetUsage:           item.Dataset.String(),
+			ModelUsage:             item.Model.String(),
+			NotebookWorkspaceUsage: item.NotebookWorkspace.String(),
+			SharedStorageUsage:     item.SharedStorage.String(),
+			TotalUsage:             item.Total().String(),
+			ByteHours: oas.ByteHours{
+				Dataset:           item.ByteHours.Dataset.String(),
+				Model:             item.ByteHours.Model.String(),
+				NotebookWorkspace: item.ByteHours.NotebookWorkspace.String(),
+				SharedStorage:     item.ByteHours.SharedStorage.String(),
+				Total:             item.ByteHours.Total().String(),
+			},
+			Complete: item.Complete,
+		})
+	}
+	return answer
+}
+
 func toTally(t purser.Tally) oas.Tally {
 	return oas.Tally{
 		Objects:    t.Objects,

@@ -42,6 +42,7 @@ type call struct {
 	id           string
 	op           *operation // nil when the route is unknown
 	strictClient bool
+	wantsCSV     bool           // where there is a choice
 	principal    auth.Principal // zero when there is none
 	after        purser.Position
 	// err is what ogen or a handler reported; it is answered when they are done.
@@ -131,6 +132,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.w, x.status, x.body = w, 0, x.body[:0]
 	c := &call{Context: r.Context(), id: newRequestID()}
 	c.strictClient = r.Header.Get("X-Client") == strictClient
+	c.wantsCSV = prefersCSV(r.Header["Accept"])
 
 	header := w.Header()
 	c.values[0] = c.id

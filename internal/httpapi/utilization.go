@@ -24,3 +24,17 @@ func (h *handlers) StorageProvidersUtilization(ctx context.Context, params oas.S
 	}
 	return toProviderUtilization(usage, h.now()), nil
 }
+
+// StorageUtilizationHistory answers GET /storage-providers/utilization/history,
+// in the form that is asked for.
+func (h *handlers) StorageUtilizationHistory(ctx context.Context, params oas.StorageUtilizationHistoryParams) (oas.StorageUtilizationHistoryRes, error) {
+	c := callFrom(ctx)
+	history, err := h.utilization.History(ctx, c.principal, fromHistoryParams(params))
+	switch {
+	case err != nil:
+		return nil, err
+	case c.wantsCSV:
+		return toHistoryCSV(history)
+	}
+	return toHistory(history), nil
+}

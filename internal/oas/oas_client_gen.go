@@ -155,6 +155,19 @@ type Invoker interface {
 	//
 	// GET /storage-providers/utilization
 	StorageUtilizationGetPublic(ctx context.Context) (*StorageUtilizationHeaders, error)
+	// StorageUtilizationHistory invokes storageUtilization-history operation.
+	//
+	// An item for each hour or day (UTC) that ends after `from` and not after `to`, oldest first.
+	// Byte-hours are measured by straight lines from one measurement to the next. Where a source was not
+	// measured for more than three scan intervals there is a gap: its last figures stand, but add no
+	// byte-hours, and `complete` is false. So it is for the time since the newest measurement, until there
+	// is another. What was stored in a bucket stays in the history when its provider is deleted.
+	//
+	// Hourly figures reach back 2200 hours, daily ones 1830 days. With `Accept: text/csv` the items come
+	// as a table.
+	//
+	// GET /storage-providers/utilization/history
+	StorageUtilizationHistory(ctx context.Context, params StorageUtilizationHistoryParams) (StorageUtilizationHistoryRes, error)
 	// TeamsCreate invokes teams-create operation.
 	//
 	// For operators.
@@ -2262,6 +2275,160 @@ func (c *Client) sendStorageUtilizationGetPublic(ctx context.Context) (res *Stor
 	}()
 
 	result, err := decodeStorageUtilizationGetPublicResponse(resp)
+	if err != nil {
+		return res, errors.Wrap(err, "decode response")
+	}
+
+	return result, nil
+}
+
+// StorageUtilizationHistory invokes storageUtilization-history operation.
+//
+// An item for each hour or day (UTC) that ends after `from` and not after `to`, oldest first.
+// Byte-hours are measured by straight lines from one measurement to the next. Where a source was not
+// measured for more than three scan intervals there is a gap: its last figures stand, but add no
+// byte-hours, and `complete` is false. So it is for the time since the newest measurement, until there
+// is another. What was stored in a bucket stays in the history when its provider is deleted.
+//
+// Hourly figures reach back 2200 hours, daily ones 1830 days. With `Accept: text/csv` the items come
+// as a table.
+//
+// GET /storage-providers/utilization/history
+func (c *Client) StorageUtilizationHistory(ctx context.Context, params StorageUtilizationHistoryParams) (StorageUtilizationHistoryRes, error) {
+	res, err := c.sendStorageUtilizationHistory(ctx, params)
+	return res, err
+}
+
+func (c *Client) sendStorageUtilizationHistory(ctx context.Context, params StorageUtilizationHistoryParams) (res StorageUtilizationHistoryRes, err error) {
+
+	u := uri.Clone(c.requestURL(ctx))
+	var pathParts [1]string
+	pathParts[0] = "/storage-providers/utilization/history"
+	uri.AddPathParts(u, pathParts[:]...)
+
+	q := uri.NewQueryEncoder()
+	{
+		// Encode "from" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "from",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.From.Get(); ok {
+				return e.EncodeValue(conv.DateTimeToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "to" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "to",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.To.Get(); ok {
+				return e.EncodeValue(conv.DateTimeToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "step" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "step",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.Step.Get(); ok {
+				return e.EncodeValue(conv.StringToString(string(val)))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	{
+		// Encode "providerId" parameter.
+		cfg := uri.QueryParameterEncodingConfig{
+			Name:    "providerId",
+			Style:   uri.QueryStyleForm,
+			Explode: true,
+		}
+
+		if err := q.EncodeParam(cfg, func(e uri.Encoder) error {
+			if val, ok := params.ProviderId.Get(); ok {
+				return e.EncodeValue(conv.StringToString(val))
+			}
+			return nil
+		}); err != nil {
+			return res, errors.Wrap(err, "encode query")
+		}
+	}
+	u.RawQuery = q.Values().Encode()
+
+	r, err := ht.NewRequest(ctx, "GET", u)
+	if err != nil {
+		return res, errors.Wrap(err, "create request")
+	}
+
+	{
+		type bitset = [1]uint8
+		var satisfied bitset
+		{
+
+			switch err := c.securityBearerAuth(ctx, StorageUtilizationHistoryOperation, r); {
+			case err == nil: // if NO error
+				satisfied[0] |= 1 << 0
+			case errors.Is(err, ogenerrors.ErrSkipClientSecurity):
+				// Skip this security.
+			default:
+				return res, errors.Wrap(err, "security \"BearerAuth\"")
+			}
+		}
+
+		if ok := func() bool {
+		nextRequirement:
+			for _, requirement := range []bitset{
+				{0b00000001},
+			} {
+				for i, mask := range requirement {
+					if satisfied[i]&mask != mask {
+						continue nextRequirement
+					}
+				}
+				return true
+			}
+			return false
+		}(); !ok {
+			return res, ogenerrors.ErrSecurityRequirementIsNotSatisfied
+		}
+	}
+
+	resp, err := c.cfg.Client.Do(r)
+	if err != nil {
+		return res, errors.Wrap(err, "do request")
+	}
+	body := resp.Body
+	defer func() {
+		// Drain the body to EOF before closing, so the underlying
+		// connection can be reused by the Transport regardless of the
+		// response status code. See https://github.com/ogen-go/ogen/issues/1670.
+		_, _ = io.Copy(io.Discard, body)
+		_ = body.Close()
+	}()
+
+	result, err := decodeStorageUtilizationHistoryResponse(resp)
 	if err != nil {
 		return res, errors.Wrap(err, "decode response")
 	}

@@ -27,6 +27,7 @@ const (
 	StorageProvidersUpdateOperation      OperationName = "StorageProvidersUpdate"
 	StorageProvidersUtilizationOperation OperationName = "StorageProvidersUtilization"
 	StorageUtilizationGetPublicOperation OperationName = "StorageUtilizationGetPublic"
+	StorageUtilizationHistoryOperation   OperationName = "StorageUtilizationHistory"
 	TeamsCreateOperation                 OperationName = "TeamsCreate"
 	TeamsGetOperation                    OperationName = "TeamsGet"
 	TeamsListOperation                   OperationName = "TeamsList"

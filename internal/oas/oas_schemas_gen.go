@@ -4,6 +4,7 @@ package oas
 
 import (
 	"fmt"
+	"io"
 	"net/url"
 	"time"
 
@@ -549,6 +550,71 @@ func (s *BearerAuth) SetRoles(val []string) {
 
 type Bucket string
 
+// Bytes times the hours that they were stored within the hour or day, in whole byte-hours.
+// Ref: #/components/schemas/ByteHours
+type ByteHours struct {
+	// Byte-hours of datasets.
+	Dataset string `json:"dataset"`
+	// Byte-hours of models.
+	Model string `json:"model"`
+	// Byte-hours of the files of notebooks.
+	NotebookWorkspace string `json:"notebookWorkspace"`
+	// Byte-hours of shared storage.
+	SharedStorage string `json:"sharedStorage"`
+	// The sum of the four.
+	Total string `json:"total"`
+}
+
+// GetDataset returns the value of Dataset.
+func (s *ByteHours) GetDataset() string {
+	return s.Dataset
+}
+
+// GetModel returns the value of Model.
+func (s *ByteHours) GetModel() string {
+	return s.Model
+}
+
+// GetNotebookWorkspace returns the value of NotebookWorkspace.
+func (s *ByteHours) GetNotebookWorkspace() string {
+	return s.NotebookWorkspace
+}
+
+// GetSharedStorage returns the value of SharedStorage.
+func (s *ByteHours) GetSharedStorage() string {
+	return s.SharedStorage
+}
+
+// GetTotal returns the value of Total.
+func (s *ByteHours) GetTotal() string {
+	return s.Total
+}
+
+// SetDataset sets the value of Dataset.
+func (s *ByteHours) SetDataset(val string) {
+	s.Dataset = val
+}
+
+// SetModel sets the value of Model.
+func (s *ByteHours) SetModel(val string) {
+	s.Model = val
+}
+
+// SetNotebookWorkspace sets the value of NotebookWorkspace.
+func (s *ByteHours) SetNotebookWorkspace(val string) {
+	s.NotebookWorkspace = val
+}
+
+// SetSharedStorage sets the value of SharedStorage.
+func (s *ByteHours) SetSharedStorage(val string) {
+	s.SharedStorage = val
+}
+
+// SetTotal sets the value of Total.
+func (s *ByteHours) SetTotal(val string) {
+	s.Total = val
+}
+
 // Ref: #/components/schemas/Deleted
 type Deleted struct {
 	// What was deleted.
@@ -873,6 +939,51 @@ func (o NilDateTime) Get() (v time.Time, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o NilDateTime) Or(d time.Time) time.Time {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewNilInt returns new NilInt with value set to v.
+func NewNilInt(v int) NilInt {
+	return NilInt{
+		Value: v,
+	}
+}
+
+// NilInt is nullable int.
+type NilInt struct {
+	Value int
+	Null  bool
+}
+
+// SetTo sets value to v.
+func (o *NilInt) SetTo(v int) {
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o NilInt) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *NilInt) SetToNull() {
+	o.Null = true
+	var v int
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o NilInt) Get() (v int, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o NilInt) Or(d int) int {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -1918,6 +2029,52 @@ func (o OptOrderBy) Get() (v OrderBy, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o OptOrderBy) Or(d OrderBy) OrderBy {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewOptStorageUtilizationHistoryStep returns new OptStorageUtilizationHistoryStep with value set to v.
+func NewOptStorageUtilizationHistoryStep(v StorageUtilizationHistoryStep) OptStorageUtilizationHistoryStep {
+	return OptStorageUtilizationHistoryStep{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptStorageUtilizationHistoryStep is optional StorageUtilizationHistoryStep.
+type OptStorageUtilizationHistoryStep struct {
+	Value StorageUtilizationHistoryStep
+	Set   bool
+}
+
+// IsSet returns true if OptStorageUtilizationHistoryStep was set.
+func (o OptStorageUtilizationHistoryStep) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptStorageUtilizationHistoryStep) Reset() {
+	var v StorageUtilizationHistoryStep
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptStorageUtilizationHistoryStep) SetTo(v StorageUtilizationHistoryStep) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptStorageUtilizationHistoryStep) Get() (v StorageUtilizationHistoryStep, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptStorageUtilizationHistoryStep) Or(d StorageUtilizationHistoryStep) StorageUtilizationHistoryStep {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -3603,6 +3760,65 @@ func (s *StorageUtilizationHeaders) SetResponse(val StorageUtilization) {
 	s.Response = val
 }
 
+// As RFC 4180 has it, with a row of titles: the fields of the items, those of `byteHours` under names
+// such as `datasetByteHours`.
+type StorageUtilizationHistoryOKTextCsv struct {
+	Data io.Reader
+}
+
+// Read reads data from the Data reader.
+//
+// Kept to satisfy the io.Reader interface.
+func (s StorageUtilizationHistoryOKTextCsv) Read(p []byte) (n int, err error) {
+	if s.Data == nil {
+		return 0, io.EOF
+	}
+	return s.Data.Read(p)
+}
+
+func (*StorageUtilizationHistoryOKTextCsv) storageUtilizationHistoryRes() {}
+
+type StorageUtilizationHistoryStep string
+
+const (
+	StorageUtilizationHistoryStepHour StorageUtilizationHistoryStep = "hour"
+	StorageUtilizationHistoryStepDay  StorageUtilizationHistoryStep = "day"
+)
+
+// AllValues returns all StorageUtilizationHistoryStep values.
+func (StorageUtilizationHistoryStep) AllValues() []StorageUtilizationHistoryStep {
+	return []StorageUtilizationHistoryStep{
+		StorageUtilizationHistoryStepHour,
+		StorageUtilizationHistoryStepDay,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s StorageUtilizationHistoryStep) MarshalText() ([]byte, error) {
+	switch s {
+	case StorageUtilizationHistoryStepHour:
+		return []byte(s), nil
+	case StorageUtilizationHistoryStepDay:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *StorageUtilizationHistoryStep) UnmarshalText(data []byte) error {
+	switch StorageUtilizationHistoryStep(data) {
+	case StorageUtilizationHistoryStepHour:
+		*s = StorageUtilizationHistoryStepHour
+		return nil
+	case StorageUtilizationHistoryStepDay:
+		*s = StorageUtilizationHistoryStepDay
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
 // Ref: #/components/schemas/Tally
 type Tally struct {
 	// Number of objects.
@@ -3788,4 +4004,134 @@ func (s *TeamWrite) SetNamespace(val string) {
 // SetTotalFreeStorage sets the value of TotalFreeStorage.
 func (s *TeamWrite) SetTotalFreeStorage(val OptString) {
 	s.TotalFreeStorage = val
+}
+
+// Ref: #/components/schemas/UtilizationHistory
+type UtilizationHistory struct {
+	Items []UtilizationHistoryItem `json:"items"`
+	// In how many days the plan will be used up if usage goes on growing as in the last 30 days. Null
+	// while fewer than seven of them are known completely, when usage is not growing, and for a single
+	// provider.
+	DaysUntilFull NilInt `json:"daysUntilFull"`
+}
+
+// GetItems returns the value of Items.
+func (s *UtilizationHistory) GetItems() []UtilizationHistoryItem {
+	return s.Items
+}
+
+// GetDaysUntilFull returns the value of DaysUntilFull.
+func (s *UtilizationHistory) GetDaysUntilFull() NilInt {
+	return s.DaysUntilFull
+}
+
+// SetItems sets the value of Items.
+func (s *UtilizationHistory) SetItems(val []UtilizationHistoryItem) {
+	s.Items = val
+}
+
+// SetDaysUntilFull sets the value of DaysUntilFull.
+func (s *UtilizationHistory) SetDaysUntilFull(val NilInt) {
+	s.DaysUntilFull = val
+}
+
+func (*UtilizationHistory) storageUtilizationHistoryRes() {}
+
+// Ref: #/components/schemas/UtilizationHistoryItem
+type UtilizationHistoryItem struct {
+	// The end of the hour or day.
+	At time.Time `json:"at"`
+	// Bytes held by datasets then, by the newest measurement there was.
+	DatasetUsage string `json:"datasetUsage"`
+	// Bytes held by models.
+	ModelUsage string `json:"modelUsage"`
+	// Bytes held by the files of notebooks.
+	NotebookWorkspaceUsage string `json:"notebookWorkspaceUsage"`
+	// Bytes held by shared storage.
+	SharedStorageUsage string `json:"sharedStorageUsage"`
+	// The sum of the four usages.
+	TotalUsage string    `json:"totalUsage"`
+	ByteHours  ByteHours `json:"byteHours"`
+	// Whether all sources were measured often enough, until after the end; figures no longer change then.
+	Complete bool `json:"complete"`
+}
+
+// GetAt returns the value of At.
+func (s *UtilizationHistoryItem) GetAt() time.Time {
+	return s.At
+}
+
+// GetDatasetUsage returns the value of DatasetUsage.
+func (s *UtilizationHistoryItem) GetDatasetUsage() string {
+	return s.DatasetUsage
+}
+
+// GetModelUsage returns the value of ModelUsage.
+func (s *UtilizationHistoryItem) GetModelUsage() string {
+	return s.ModelUsage
+}
+
+// GetNotebookWorkspaceUsage returns the value of NotebookWorkspaceUsage.
+func (s *UtilizationHistoryItem) GetNotebookWorkspaceUsage() string {
+	return s.NotebookWorkspaceUsage
+}
+
+// GetSharedStorageUsage returns the value of SharedStorageUsage.
+func (s *UtilizationHistoryItem) GetSharedStorageUsage() string {
+	return s.SharedStorageUsage
+}
+
+// GetTotalUsage returns the value of TotalUsage.
+func (s *UtilizationHistoryItem) GetTotalUsage() string {
+	return s.TotalUsage
+}
+
+// GetByteHours returns the value of ByteHours.
+func (s *UtilizationHistoryItem) GetByteHours() ByteHours {
+	return s.ByteHours
+}
+
+// GetComplete returns the value of Complete.
+func (s *UtilizationHistoryItem) GetComplete() bool {
+	return s.Complete
+}
+
+// SetAt sets the value of At.
+func (s *UtilizationHistoryItem) SetAt(val time.Time) {
+	s.At = val
+}
+
+// SetDatasetUsage sets the value of DatasetUsage.
+func (s *UtilizationHistoryItem) SetDatasetUsage(val string) {
+	s.DatasetUsage = val
+}
+
+// SetModelUsage sets the value of ModelUsage.
+func (s *UtilizationHistoryItem) SetModelUsage(val string) {
+	s.ModelUsage = val
+}
+
+// SetNotebookWorkspaceUsage sets the value of NotebookWorkspaceUsage.
+func (s *UtilizationHistoryItem) SetNotebookWorkspaceUsage(val string) {
+	s.NotebookWorkspaceUsage = val
+}
+
+// SetSharedStorageUsage sets the value of SharedStorageUsage.
+func (s *UtilizationHistoryItem) SetSharedStorageUsage(val string) {
+	s.SharedStorageUsage = val
+}
+
+// SetTotalUsage sets the value of TotalUsage.
+func (s *UtilizationHistoryItem) SetTotalUsage(val string) {
+	s.TotalUsage = val
+}
+
+// SetByteHours sets the value of ByteHours.
+func (s *UtilizationHistoryItem) SetByteHours(val ByteHours) {
+	s.ByteHours = val
+}
+
+// SetComplete sets the value of Complete.
+func (s *UtilizationHistoryItem) SetComplete(val bool) {
+	s.Complete = val
 }

@@ -54,6 +54,7 @@ var operationRolesBearerAuth = map[string][]string{
 	StorageProvidersUpdateOperation:      []string{},
 	StorageProvidersUtilizationOperation: []string{},
 	StorageUtilizationGetPublicOperation: []string{},
+	StorageUtilizationHistoryOperation:   []string{},
 	TeamsCreateOperation:                 []string{},
 	TeamsGetOperation:                    []string{},
 	TeamsListOperation:                   []string{},

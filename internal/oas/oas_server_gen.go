@@ -142,6 +142,19 @@ type Handler interface {
 	//
 	// GET /storage-providers/utilization
 	StorageUtilizationGetPublic(ctx context.Context) (*StorageUtilizationHeaders, error)
+	// StorageUtilizationHistory implements storageUtilization-history operation.
+	//
+	// An item for each hour or day (UTC) that ends after `from` and not after `to`, oldest first.
+	// Byte-hours are measured by straight lines from one measurement to the next. Where a source was not
+	// measured for more than three scan intervals there is a gap: its last figures stand, but add no
+	// byte-hours, and `complete` is false. So it is for the time since the newest measurement, until there
+	// is another. What was stored in a bucket stays in the history when its provider is deleted.
+	//
+	// Hourly figures reach back 2200 hours, daily ones 1830 days. With `Accept: text/csv` the items come
+	// as a table.
+	//
+	// GET /storage-providers/utilization/history
+	StorageUtilizationHistory(ctx context.Context, params StorageUtilizationHistoryParams) (StorageUtilizationHistoryRes, error)
 	// TeamsCreate implements teams-create operation.
 	//
 	// For operators.

@@ -725,7 +725,41 @@ func (s *StorageUtilizationHeaders) Validate() error {
 	return nil
 }
 
+func (s StorageUtilizationHistoryStep) Validate() error {
+	switch s {
+	case "hour":
+		return nil
+	case "day":
+		return nil
+	default:
+		return errors.Errorf("invalid value: %v", s)
+	}
+}
+
 func (s *TeamPage) Validate() error {
+	if s == nil {
+		return validate.ErrNilPointer
+	}
+
+	var failures []validate.FieldError
+	if err := func() error {
+		if s.Items == nil {
+			return errors.New("nil is invalid value")
+		}
+		return nil
+	}(); err != nil {
+		failures = append(failures, validate.FieldError{
+			Name:  "items",
+			Error: err,
+		})
+	}
+	if len(failures) > 0 {
+		return &validate.Error{Fields: failures}
+	}
+	return nil
+}
+
+func (s *UtilizationHistory) Validate() error {
 	if s == nil {
 		return validate.ErrNilPointer
 	}
