@@ -132,10 +132,13 @@ type page struct {
 	absurd   bool // a size that cannot be
 }
 
-func (p *page) reset() { p.counts, p.absurd = counts{}, false }
+func (p *page) Reset() { p.counts, p.absurd = counts{}, false }
 
-func (p *page) count(e source.Entry) {
-	if !p.counts.add(p.classify.slot(e.Key), e.Size) {
+func (p *page) Count(e source.Entry) {
+	at := p.classify.slot(e.Key)
+	if !p.counts.add(at, e.Size) {
 		p.absurd = true
+		return
 	}
+	p.counts.slots[at].Objects += max(0, e.Objects-1) // one is counted already
 }

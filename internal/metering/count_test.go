@@ -129,7 +129,7 @@ func TestCategoriesAddUpToWhatWasHandedOut(t *testing.T) {
 		p := page{classify: &classify}
 		var bytes, objects int64
 		for _, e := range entries {
-			p.count(e)
+			p.Count(e)
 			if e.Size >= 0 && e.Size <= maxSourceBytes-bytes {
 				bytes, objects = bytes+e.Size, objects+1
 			} else if !p.absurd {

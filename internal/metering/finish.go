@@ -2,6 +2,7 @@ package metering
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -57,7 +58,7 @@ func (sl *slice) finish(ctx context.Context, cause error) (outcome string) {
 // failures is how many slices in a row will have got nowhere if this one has
 // failed.
 func (sl *slice) failures() int64 {
-	if sl.progress {
+	if sl.kept.progress {
 		return 1
 	}
 	return sl.claimed.Failures + 1
@@ -79,10 +80,13 @@ func (sl *slice) save(ctx context.Context, change func(tx *store.Tx, r *store.Ra
 		if err != nil {
 			return err
 		}
-		r := sl.claimed
-		r.Cursor, r.Tallies, r.Requests, r.Incomplete = sl.cursor, sl.sums.tallies(), sl.requests, sl.incomplete
+		r, kept := sl.claimed, &sl.kept
+		if r.Cursor, err = json.Marshal(kept.work); err != nil {
+			return err
+		}
+		r.Tallies, r.Requests, r.Incomplete = kept.sums.tallies(), kept.requests, kept.incomplete
 		r.LeaseUntil = now.Add(s.times.lease)
-		if sl.progress {
+		if kept.progress {
 			r.Failures = 0
 		}
 		if err := change(tx, &r, now); err != nil {
@@ -124,14 +128,16 @@ func (sl *slice) store(ctx context.Context, tx *store.Tx, r store.Range) ([]stor
 // next one need not.
 func (sl *slice) rememberRegion(ctx context.Context, tx *store.Tx) error {
 	p := sl.plan
-	if sl.region == "" || sl.region == p.bucket.Region || p.source.ProviderID == "" {
+	region := sl.kept.region
+	if region == "" || region == p.bucket.Region || p.source.ProviderID == "" {
 		return nil
 	}
-	return tx.SetDetectedRegion(ctx, p.source.TeamID, p.source.ProviderID, sl.region, p.provider.Version)
+	return tx.SetDetectedRegion(ctx, p.source.TeamID, p.source.ProviderID, region, p.provider.Version)
 }
 
 // saveProgress saves in the middle of a slice.
 func (sl *slice) saveProgress(ctx context.Context) error {
+	sl.keep()
 	return sl.save(ctx, func(tx *store.Tx, r *store.Range, _ time.Time) error {
 		_, err := sl.store(ctx, tx, *r)
 		return err
@@ -219,7 +225,7 @@ func (sl *slice) publish(ctx context.Context) error {
 		}
 		if end.state == purser.ScanDone {
 			usage := purser.SourceUsage{
-				Tallies: result.counts.tallies(), MeasuredAt: now, Method: sl.method, Requests: result.requests,
+				Tallies: result.counts.tallies(), MeasuredAt: now, Method: sl.kept.method, Requests: result.requests,
 			}
 			if err := sl.service.publishUsage(ctx, tx, r.TeamID, sl.plan.source.ID, usage); err != nil {
 				return err

@@ -250,7 +250,15 @@ func (w *world) openBucket(_ context.Context, b source.Bucket, cursor []byte) (s
 	if b.Secret.Expose() != canary {
 		return nil, &source.Error{ScanError: purser.ScanError{Code: source.CodeBadCredentials}}
 	}
-	return w.open(b.Bucket, b.Prefix, cursor, "list")
+	src, err := w.open(b.Bucket, b.Prefix, cursor, "list")
+	if err != nil {
+		return nil, err
+	}
+	r := src.(*reader)
+	if r.until = b.Until; cursor == nil && b.After != nil {
+		r.after, r.begun = b.After, true
+	}
+	return &splitReader{r}, nil
 }
 
 func (w *world) openTree(_ context.Context, t source.Tree, cursor []byte) (source.Source, error) {
@@ -298,8 +306,35 @@ type reader struct {
 	place  *place
 	prefix string
 	after  []byte
+	until  []byte
 	begun  bool
 	method string
+}
+
+// splitReader is a reader of a bucket, which can be cut anywhere.
+type splitReader struct{ *reader }
+
+func (r *splitReader) left() []source.Entry {
+	r.place.mu.Lock()
+	defer r.place.mu.Unlock()
+	var left []source.Entry
+	for _, e := range r.place.entries {
+		if bytes.Compare(e.Key, r.after) > 0 && (r.until == nil || bytes.Compare(e.Key, r.until) < 0) {
+			left = append(left, e)
+		}
+	}
+	return left
+}
+
+func (r *splitReader) Left() float64 { return float64(len(r.left())) }
+
+func (r *splitReader) Split(context.Context) ([]byte, int64, error) {
+	left := r.left()
+	if len(left) == 0 {
+		return nil, 1, nil
+	}
+	r.until = left[len(left)/2].Key
+	return r.until, 1, nil
 }
 
 func (r *reader) Step(ctx context.Context, count func(source.Entry)) (source.Step, error) {
@@ -325,7 +360,7 @@ func (r *reader) Step(ctx context.Context, count func(source.Entry)) (source.Ste
 		for i < len(p.entries) && !bytes.HasPrefix(p.entries[i].Key, []byte(r.prefix)) {
 			i++
 		}
-		if i == len(p.entries) {
+		if i == len(p.entries) || r.until != nil && bytes.Compare(p.entries[i].Key, r.until) > 0 {
 			st.Done = true
 			break
 		}

@@ -94,12 +94,14 @@ type times struct {
 	clean time.Duration // how often old records are removed
 	retry time.Duration // the first wait after a failure; it doubles up to maxRetry
 	stop  time.Duration // how long stopping waits for a step that does not obey
+	// retries is how often a step is tried again before its slice ends.
+	retries int
 }
 
 var defaultTimes = times{
 	slice: 30 * time.Second, grace: 20 * time.Second, save: 2 * time.Second, lease: 10 * time.Second, offer: 20 * time.Second,
 	watch: 500 * time.Millisecond, tick: 2 * time.Second, poll: 500 * time.Millisecond, trees: 15 * time.Second,
-	clean: time.Hour, retry: 2 * time.Second, stop: 10 * time.Second,
+	clean: time.Hour, retry: 2 * time.Second, stop: 10 * time.Second, retries: 2,
 }
 
 // Service measures. It is safe for concurrent use.

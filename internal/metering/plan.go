@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/engine"
 	"github.com/purserhq/purser/internal/metering/source"
 	"github.com/purserhq/purser/internal/seal"
 	"github.com/purserhq/purser/internal/store"
@@ -55,14 +56,15 @@ func (s *Service) planFor(ctx context.Context, tx *store.Tx, src store.Source) (
 }
 
 func (s *Service) planTree(src store.Source) (*plan, error) {
-	tree := purser.Tree{Category: src.TreeCategory, Path: src.TreePath}
-	if !slices.Contains(s.Trees, tree) {
+	i := slices.IndexFunc(s.Trees, func(t purser.Tree) bool { return isPartOf(src, t) })
+	if i < 0 {
 		return nil, purser.NotFound("metering.planTree", "tree")
 	}
+	tree := s.Trees[i]
 	root := tree.Root(src.TeamID)
 	return &plan{
 		source: src, name: root, place: fingerprint("tree", tree),
-		classify: classifier{rest: slotOf(tree.Category)}, tree: source.Tree{Root: root},
+		classify: classifier{rest: slotOf(tree.Category)}, tree: source.Tree{Root: root, Method: tree.Method},
 	}, nil
 }
 
@@ -130,11 +132,11 @@ func fingerprint(kind string, what any) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:8]) >> 1) // the shift leaves 63 bits
 }
 
-// open opens the source at a cursor. The secret is opened here and nowhere else,
+// open opens a part of the source. The secret is opened here and nowhere else,
 // and goes no further than the source.
-func (s *Service) open(ctx context.Context, p *plan, cursor []byte) (source.Source, error) {
+func (s *Service) open(ctx context.Context, p *plan, part engine.Span, oneChain bool) (source.Source, error) {
 	if p.source.ProviderID == "" {
-		return s.OpenTree(ctx, p.tree, cursor)
+		return s.OpenTree(ctx, p.tree, part.Cursor)
 	}
 	if !p.located {
 		return nil, &source.Error{ScanError: purser.ScanError{
@@ -158,5 +160,6 @@ func (s *Service) open(ctx context.Context, p *plan, cursor []byte) (source.Sour
 	}
 	bucket := p.bucket
 	bucket.Secret = secret
-	return s.OpenBucket(ctx, bucket, cursor)
+	bucket.After, bucket.Until, bucket.OneChain = part.After, part.Until, oneChain
+	return s.OpenBucket(ctx, bucket, part.Cursor)
 }

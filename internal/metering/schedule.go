@@ -164,7 +164,7 @@ func (s *Service) addTreeTo(ctx context.Context, tree purser.Tree, team purser.T
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(sources, func(src store.Source) bool { return treeOf(src) == tree }) {
+		if slices.ContainsFunc(sources, func(src store.Source) bool { return isPartOf(src, tree) }) {
 			return nil // another node was faster
 		}
 		now, err := tx.Now(ctx)
@@ -176,8 +176,10 @@ func (s *Service) addTreeTo(ctx context.Context, tree purser.Tree, team purser.T
 	})
 }
 
-func treeOf(src store.Source) purser.Tree {
-	return purser.Tree{Category: src.TreeCategory, Path: src.TreePath}
+// isPartOf reports whether a source is a team's part of a tree, however that is
+// measured.
+func isPartOf(src store.Source, tree purser.Tree) bool {
+	return src.TreeCategory == tree.Category && src.TreePath == tree.Path
 }
 
 // dropTrees removes the sources of trees that are no longer configured: their
@@ -188,7 +190,7 @@ func (s *Service) dropTrees(ctx context.Context) error {
 		return err
 	}
 	for _, src := range sources {
-		if slices.Contains(s.Trees, treeOf(src)) {
+		if slices.ContainsFunc(s.Trees, func(t purser.Tree) bool { return isPartOf(src, t) }) {
 			continue
 		}
 		if err := s.dropTree(ctx, src); err != nil {

@@ -2,13 +2,13 @@ package metering
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
 	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/engine"
 	"github.com/purserhq/purser/internal/metering/source"
 	"github.com/purserhq/purser/internal/store"
 )
@@ -23,26 +23,35 @@ var (
 )
 
 // slice is one bounded piece of work on a range, held under a fence. It belongs
-// to one goroutine; only the watch runs beside it.
+// to one goroutine; beside it run the watch, and the workers of the engine, which
+// hand in what they count one at a time.
 type slice struct {
 	service *Service
 	log     *slog.Logger
 	plan    *plan
 	claimed store.Range // as it was when this slice began; never changed, so that the watch may read it
 
-	sums       counts // of all steps that have succeeded, of slices before too
-	cursor     []byte
-	requests   int64
-	incomplete *purser.ScanError
-	trouble    *purser.ScanError // the temporary failure that this slice ends with
-	progress   bool              // some step has succeeded
-	done       bool              // nothing follows
-
-	method string
-	region string            // found out by the source; "" if not
-	oddity *purser.ScanError // what is to be told of a scan that succeeded
+	engine *engine.Engine
+	now    state // of all steps that have succeeded; only the engine's workers change it
+	kept   state // as it was lately, with the work that was left then
+	oddity *purser.ScanError
+	// trouble is the temporary failure that this slice ends with.
+	trouble *purser.ScanError
+	done    bool  // nothing follows
+	shared  int64 // the newest range that was made for others; 0 for none
 
 	began, savedAt time.Time
+}
+
+// state is what a range has come to.
+type state struct {
+	work       engine.Work
+	sums       counts // of slices before too
+	requests   int64
+	incomplete *purser.ScanError
+	progress   bool // some step of this slice has succeeded
+	method     string
+	region     string // found out by the source; "" if not
 }
 
 // work takes the range that a job tells of and works on it for one slice.
@@ -59,10 +68,10 @@ func (s *Service) work(ctx context.Context, args sliceArgs) {
 	if sl == nil {
 		return
 	}
-	requests := sl.requests
+	requests := sl.kept.requests
 	outcome := sl.finish(ctx, sl.run(ctx))
 	if s.Observer.SliceEnded != nil {
-		s.Observer.SliceEnded(outcome, time.Since(sl.began), sl.requests-requests)
+		s.Observer.SliceEnded(outcome, time.Since(sl.began), sl.kept.requests-requests)
 	}
 }
 
@@ -95,7 +104,9 @@ func (s *Service) claim(ctx context.Context, args sliceArgs, log *slog.Logger) (
 			end = endChanged
 			return s.end(ctx, tx, r.RangeKey, end, now)
 		}
-		claimed = s.newSlice(r, plan, log)
+		if claimed, err = s.newSlice(r, plan, log); err != nil {
+			return err
+		}
 		return tx.StartScan(ctx, args.Team, args.Scan, now)
 	})
 	if err != nil {
@@ -125,13 +136,18 @@ func (s *Service) planForScan(ctx context.Context, tx *store.Tx, r store.Range) 
 	return nil, nil
 }
 
-func (s *Service) newSlice(r store.Range, p *plan, log *slog.Logger) *slice {
+func (s *Service) newSlice(r store.Range, p *plan, log *slog.Logger) (*slice, error) {
 	now := time.Now()
+	begin := state{work: engine.All(), sums: countsOf(r.Tallies), requests: r.Requests, incomplete: r.Incomplete}
+	if r.Cursor != nil {
+		if err := json.Unmarshal(r.Cursor, &begin.work); err != nil {
+			return nil, &purser.Error{Kind: purser.KindInternal, Op: "metering.newSlice", Err: err}
+		}
+	}
 	return &slice{
 		service: s, log: log.With("source", p.source.ID), plan: p, claimed: r,
-		sums: countsOf(r.Tallies), cursor: r.Cursor, requests: r.Requests, incomplete: r.Incomplete,
-		began: now, savedAt: now,
-	}
+		now: begin, kept: begin, began: now, savedAt: now,
+	}, nil
 }
 
 // run takes steps until the range is done, its time is over or something goes
@@ -166,67 +182,100 @@ var errSlow = &source.Error{
 	Temporary: true,
 }
 
-// steps opens the source and takes steps. A panic in a source is its failure,
-// not the server's.
+// steps has the engine count, saves now and then, and ends it when the time of
+// the slice is over.
 func (sl *slice) steps(ctx context.Context) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = failure(fmt.Errorf("panic: %v\n%s", r, debug.Stack()))
-		}
+	ctx, cancel := context.WithCancelCause(ctx)
+	sl.engine = sl.newEngine()
+	ended := make(chan error, 1)
+	go func() { ended <- sl.engine.Run(ctx) }()
+	defer func() { // no worker is left behind
+		cancel(err)
+		_ = <-ended // it was returned before, or does not matter
 	}()
-	src, err := sl.service.open(ctx, sl.plan, sl.cursor)
-	if err != nil {
-		return sourceError(err)
-	}
-	defer func() {
-		if err := src.Close(); err != nil {
-			sl.log.DebugContext(ctx, "a source did not close cleanly", "error", err)
-		}
-	}()
-	sl.method = src.Method()
-	collected := page{classify: &sl.plan.classify}
-	for !sl.done {
-		if err := sl.step(ctx, src, &collected); err != nil {
-			return err
-		}
-		if sl.done || time.Since(sl.began) >= sl.service.times.slice {
-			break
-		}
-		if ctx.Err() == nil && time.Since(sl.savedAt) >= sl.service.times.save {
+
+	t := sl.service.times
+	over := time.NewTimer(t.slice)
+	defer over.Stop()
+	save := time.NewTicker(max(t.save, time.Millisecond))
+	defer save.Stop()
+	for {
+		select {
+		case err := <-ended:
+			ended <- err // for the deferred function
+			sl.keep()
+			if err != nil {
+				return sourceError(err)
+			}
+			sl.done = len(sl.kept.work.Spans) == 0
+			if sl.done {
+				sl.look(ctx)
+			}
+			return nil
+		case <-save.C:
+			if ctx.Err() != nil {
+				continue // the engine is about to end
+			}
 			if err := sl.saveProgress(ctx); err != nil {
 				return err
 			}
+		case <-over.C:
+			sl.engine.Stop()
 		}
 	}
-	if sl.done {
-		sl.look(ctx, src)
+}
+
+func (sl *slice) newEngine() *engine.Engine {
+	workers := 1
+	if sl.plan.source.ProviderID != "" {
+		workers = spansAtOnce
+	}
+	return engine.New(sl.now.work, engine.Options{
+		Open: func(ctx context.Context, s engine.Span, oneChain bool) (source.Source, error) {
+			src, err := sl.service.open(ctx, sl.plan, s, oneChain)
+			if err != nil {
+				return nil, sourceError(err)
+			}
+			return src, nil
+		},
+		NewPage: func() engine.Page { return &page{classify: &sl.plan.classify} },
+		Add:     sl.add,
+		Spent:   func(requests int64) { sl.now.requests += requests },
+		Forget:  func() { sl.now.sums, sl.now.incomplete = counts{}, nil },
+		Part:    sl.claimed.Number > 0 || sl.shared > 0,
+		Workers: workers, Retries: sl.service.times.retries,
+	})
+}
+
+// spansAtOnce is how many parts of a bucket are listed at once by one node.
+const spansAtOnce = 16
+
+// add counts what a step has handed out.
+func (sl *slice) add(p engine.Page, step source.Step, from source.Source) error {
+	page, now := p.(*page), &sl.now
+	now.requests += step.Requests
+	if page.absurd || !now.sums.merge(&page.counts) {
+		return errAbsurd
+	}
+	now.progress, now.method = true, from.Method()
+	if step.Incomplete != nil && now.incomplete == nil {
+		now.incomplete = step.Incomplete
+	}
+	if d, ok := from.(source.Detector); ok {
+		now.region = d.DetectedRegion()
 	}
 	return nil
 }
 
-// step takes one step and counts what it handed out if, and only if, it
-// succeeded.
-func (sl *slice) step(ctx context.Context, src source.Source, collected *page) error {
-	collected.reset()
-	st, err := src.Step(ctx, collected.count)
-	sl.requests += st.Requests
-	if err != nil {
-		return sourceError(err)
+// keep takes down what was counted and what is left, which fit together.
+func (sl *slice) keep() {
+	if sl.engine == nil {
+		return
 	}
-	if err := ctx.Err(); err != nil {
-		return err // the source has not noticed; nothing is lost but this step
-	}
-	if collected.absurd || !sl.sums.merge(&collected.counts) {
-		return errAbsurd
-	}
-	sl.cursor, sl.progress, sl.done = src.Cursor(), true, st.Done
-	if st.Incomplete != nil && sl.incomplete == nil {
-		sl.incomplete = st.Incomplete
-	}
-	if d, ok := src.(source.Detector); ok {
-		sl.region = d.DetectedRegion()
-	}
-	return nil
+	sl.engine.Save(func(w engine.Work) {
+		sl.kept = sl.now
+		sl.kept.work = w
+	})
 }
 
 var errAbsurd = &source.Error{ScanError: purser.ScanError{
@@ -238,12 +287,20 @@ var errAbsurd = &source.Error{ScanError: purser.ScanError{
 // look finds out whether a team whose folder holds nothing has its data
 // elsewhere in the bucket, which the default rules cannot see. It costs one
 // request, and failing at it spoils nothing.
-func (sl *slice) look(ctx context.Context, src source.Source) {
-	prober, ok := src.(source.Prober)
-	if !ok || !sl.plan.folder || sl.sums.objects() > 0 || sl.incomplete != nil {
+func (sl *slice) look(ctx context.Context) {
+	if !sl.plan.folder || sl.kept.sums.objects() > 0 || sl.kept.incomplete != nil {
 		return
 	}
-	sl.requests++
+	src, err := sl.service.open(ctx, sl.plan, engine.Span{}, false)
+	if err != nil {
+		return
+	}
+	defer func() { _ = src.Close() }() // nothing was written
+	prober, ok := src.(source.Prober)
+	if !ok {
+		return
+	}
+	sl.kept.requests++
 	empty, err := prober.Empty(ctx)
 	if err != nil {
 		sl.log.DebugContext(ctx, "could not find out whether the bucket is empty", "error", err)

@@ -15,7 +15,9 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -94,6 +96,7 @@ type Engine struct {
 	idle     int // workers without a span
 	wanted   int // spans that others would take
 	stopped  bool
+	added    bool // some step has succeeded
 	err      error
 	cancel   context.CancelCauseFunc
 }
@@ -151,7 +154,8 @@ func (e *Engine) fallBack(err error) bool {
 	return true
 }
 
-// Stop ends the run after the steps that are under way.
+// Stop ends the run after the steps that are under way, and not before one has
+// succeeded: whoever runs again and again gets somewhere.
 func (e *Engine) Stop() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -191,7 +195,7 @@ func (e *Engine) take(ctx context.Context) *span {
 	defer e.mu.Unlock()
 	e.idle++
 	defer func() { e.idle-- }()
-	for !e.stopped && e.err == nil && ctx.Err() == nil {
+	for !e.endedLocked() && ctx.Err() == nil {
 		if len(e.waiting) > 0 {
 			s := e.waiting[0]
 			e.waiting = e.waiting[1:]
@@ -225,8 +229,14 @@ func (e *Engine) release(s *span, done bool, err error) {
 	e.changed.Broadcast()
 }
 
-// count takes steps until the span is done or the run ends.
+// count takes steps until the span is done or the run ends. A panic in a source
+// is its failure, not the process's.
 func (e *Engine) count(ctx context.Context, s *span, page Page) (done bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			done, err = false, fmt.Errorf("panic: %v\n%s", r, debug.Stack())
+		}
+	}()
 	src, err := e.o.Open(ctx, s.Span, e.oneChain)
 	if err != nil {
 		return false, err
@@ -248,8 +258,10 @@ func (e *Engine) count(ctx context.Context, s *span, page Page) (done bool, err 
 func (e *Engine) ended() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.stopped || e.err != nil
+	return e.endedLocked()
 }
+
+func (e *Engine) endedLocked() bool { return e.stopped && e.added || e.err != nil }
 
 // step takes one step, and again if it fails for now, and adds what it counted.
 func (e *Engine) step(ctx context.Context, s *span, src source.Source, page Page) (done bool, err error) {
@@ -297,6 +309,7 @@ func (e *Engine) add(s *span, src source.Source, page Page, step source.Step) er
 		return err
 	}
 	s.Cursor, s.left = src.Cursor(), left
+	e.added = true
 	return nil
 }
 

@@ -23,6 +23,7 @@ const (
 	CodeNoProgress      = "no_progress"  // pages without end
 	CodeUnordered       = "unordered"    // keys do not come in order, or not from where they were asked for
 	CodeUnreadable      = "unreadable"   // parts of a tree could not be read
+	CodeNoSuchMethod    = "no_such_method" // a tree cannot be measured in the way that was asked for
 	CodeFolderEmpty     = "folder_empty" // done, but the team's folder holds nothing while the bucket does
 	CodeChanged         = purser.ScanCodeChanged
 	CodeServerError     = "server_error" // the store answers 5xx

@@ -24,6 +24,9 @@ type Entry struct {
 	Size int64
 	// Allocated is the number of bytes the entry occupies on disk; 0 for buckets.
 	Allocated int64
+	// Objects is how many objects the entry stands for, where only a sum is known;
+	// 0 means one.
+	Objects int64
 }
 
 // Step is what one call of Source.Step achieved.
@@ -52,7 +55,7 @@ type Source interface {
 	// steps that have succeeded. It is the source's own affair, never empty after
 	// a step, and safe to keep in a database.
 	Cursor() []byte
-	// Method names the way of measuring: "list" or "walk".
+	// Method names the way of measuring: "list", or one of purser.TreeMethods.
 	Method() string
 	// Close releases what the source holds.
 	Close() error
@@ -114,4 +117,6 @@ type Tree struct {
 	// Root is the absolute path of the directory. One that does not exist holds
 	// nothing and is complete.
 	Root string
+	// Method is the way of measuring that the operator wants.
+	Method purser.TreeMethod
 }
