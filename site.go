@@ -65,7 +65,24 @@ type Tree struct {
 	Category Category
 	// Path is absolute and contains {team}, which stands for the team's id.
 	Path string
+	// Method says how it is measured; the zero value leaves that to the file system.
+	Method TreeMethod
 }
+
+// TreeMethod is a way to measure a tree.
+type TreeMethod string
+
+// The file system's own sums take no time, but are its own idea of what a byte
+// is.
+const (
+	TreeAuto  TreeMethod = ""      // the file system's own sum where there is one, else a walk
+	TreeWalk  TreeMethod = "walk"  // each file is looked up
+	TreeQuota TreeMethod = "quota" // what the project quota (XFS, ext4) of the team's directory has counted, in blocks
+	TreeCeph  TreeMethod = "ceph"  // the recursive statistics of CephFS
+)
+
+// TreeMethods are those that can be asked for by name.
+var TreeMethods = []TreeMethod{TreeWalk, TreeQuota, TreeCeph}
 
 // Root is the directory of one team.
 func (t Tree) Root(team TeamID) string {

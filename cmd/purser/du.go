@@ -102,7 +102,7 @@ func (e *environment) duPlace(place string, o duOptions, m *measurement) (openSp
 		}
 		trees := posixtree.New(slog.New(slog.NewTextHandler(e.stderr, nil)))
 		return func(ctx context.Context, s engine.Span, _ bool) (source.Source, error) {
-			return trees.Open(ctx, source.Tree{Root: root}, s.Cursor)
+			return trees.Open(ctx, source.Tree{Root: root, Method: purser.TreeWalk}, s.Cursor)
 		}, nil
 	}
 	b, err := e.duBucket(o)

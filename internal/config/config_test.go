@@ -159,7 +159,7 @@ func TestEverythingEverywhere(t *testing.T) {
 		},
 		Trees: []purser.Tree{
 			{Category: purser.CategorySharedStorage, Path: "/srv/shared files/{team}"},
-			{Category: purser.CategoryNotebookWorkspace, Path: "/srv/team-{team}/notebooks"},
+			{Category: purser.CategoryNotebookWorkspace, Path: "/srv/team-{team}/notebooks", Method: purser.TreeQuota},
 		},
 		DefaultFreeStorage: 1500000, ScanInterval: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
 	}
@@ -170,7 +170,7 @@ func TestEverythingEverywhere(t *testing.T) {
 	lists := map[string][]string{
 		"egress-allow": want.EgressAllow,
 		"site":         {"ny2=https://s3.ny2.example.com,us-east-1", "lab-1=http://10.0.0.1:9000"},
-		"tree":         {"sharedStorage=/srv/shared files/{team}", "notebookWorkspace=/srv/team-{team}/notebooks/"},
+		"tree":         {"sharedStorage=/srv/shared files/{team}", "notebookWorkspace:quota=/srv/team-{team}/notebooks/"},
 	}
 	var flags, environ []string
 	file := map[string]any{}
@@ -247,7 +247,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		"--config=testdata/faults.yaml",
 		"--listen=8080", "--log-level=loud", "--egress-allow=10.0.0.1", "--egress-allow=10.0.0.0/8",
 		"--tree=dataset=/srv/{team}", "--tree=model=/srv/{team}/", "--tree=pictures=/srv/{team}/p", "--tree=model=srv/{team}",
-		"--tree=model=/srv/models", "--tree=model=/srv/{team}/models", "--tree=model=/srv/{team}s", "--tree=/srv/{team}", "--tree=model=/srv/{team}/{user}", "--database-url=mysql://user:hunter2@db/x",
+		"--tree=model=/srv/models", "--tree=model=/srv/{team}/models", "--tree=model=/srv/{team}s", "--tree=/srv/{team}", "--tree=model=/srv/{team}/{user}", "--tree=model:guess=/srv/q/{team}", "--tree=model:=/srv/r/{team}", "--database-url=mysql://user:hunter2@db/x",
 	}, []string{
 		"PURSER_SCAN_INTERVALL=1h", "PURSER_LISTEN_ADDRESS_OF_ALL=x", "PURSER_DATA_DIR_=x", "PURSER_SCAN_INTERVAL=10ms",
 		"PURSER_SITE=NY2=https://s3.example.com,x; ca1=s3.example.com,x; ca1=https://s3.example.com/path,x; ams1; ams1=https://a:b@s3.example.com; x=https://s3.example.com,a b",
@@ -345,6 +345,8 @@ func TestBounds(t *testing.T) {
 		"--admin-listen=127.0.0.1:8080": false, "--site=" + strings.Repeat("a", 63) + "=https://s3.example.com": true,
 		"--site=" + strings.Repeat("a", 64) + "=https://s3.example.com": false, "--site=a=https://s3.example.com,": true, "--site=a=https://s3.example.com,r,s": false,
 		"--tree=model=/{team}": true, "--tree=model=/srv/x{team}y": true, "--tree=model=/srv/{Team}": false,
+		"--tree=model:walk=/{team}": true, "--tree=model:quota=/{team}": true, "--tree=model:ceph=/{team}": true, "--tree=model=/{team},walk": true,
+		"--tree=model:auto=/{team}": false, "--tree=model:walk:quota=/{team}": false, "--tree=:walk=/{team}": false,
 	} {
 		if _, err := load(t, []string{flag}, nil); (err == nil) != good {
 			t.Errorf("%s: %v, want good to be %t", flag, err, good)

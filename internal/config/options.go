@@ -75,7 +75,7 @@ var options = []option{
 	},
 	{
 		name: "tree", list: true,
-		usage: "count the files in a directory tree for a category: `CATEGORY=PATH`, with {team} in place of the team's id; repeat for more",
+		usage: "count the files in a directory tree for a category: `CATEGORY[:METHOD]=PATH`, with {team} in place of the team's id; the method is walk, quota or ceph, and by default the file system's own sum where there is one, else walk; repeat for more",
 		set:   addTree,
 	},
 	{
@@ -167,13 +167,17 @@ func addSite(s *Server, text string) error {
 }
 
 func addTree(s *Server, text string) error {
-	name, path, found := strings.Cut(text, "=")
-	tree := purser.Tree{Category: purser.Category(name), Path: filepath.Clean(path)}
+	place, path, found := strings.Cut(text, "=")
+	// The method comes before the path, which may contain anything.
+	name, method, wanted := strings.Cut(place, ":")
+	tree := purser.Tree{Category: purser.Category(name), Path: filepath.Clean(path), Method: purser.TreeMethod(method)}
 	switch {
 	case !found:
-		return fmt.Errorf("%q is not CATEGORY=PATH", text)
+		return fmt.Errorf("%q is not CATEGORY=PATH or CATEGORY:METHOD=PATH", text)
 	case !slices.Contains(purser.Categories, tree.Category):
 		return fmt.Errorf("%q is not a category: dataset, model, notebookWorkspace or sharedStorage", name)
+	case wanted && !slices.Contains(purser.TreeMethods, tree.Method):
+		return fmt.Errorf("%q is not a method of measuring: walk, quota or ceph", method)
 	case !filepath.IsAbs(path):
 		return fmt.Errorf("the path %q must be absolute", path)
 	case !strings.Contains(path, "{team}"):

@@ -1,8 +1,9 @@
 // Package posixtree counts what a directory tree holds: it is a source.Source
-// over the files below one directory.
+// over the files below one directory, or over the one figure that the file system
+// keeps of it.
 //
 // It leaves to others where a team's tree is and what its bytes count for. What
-// a byte is here:
+// a byte is in a walk:
 //
 //   - The apparent size of regular files, with the allocated size (st_blocks of
 //     512 bytes) beside it. A sparse file has more of the first, a small file of
@@ -21,6 +22,11 @@
 //   - What vanishes during the walk is not counted, and what moves may be
 //     counted at both places or at none: a tree has no snapshots.
 //   - What cannot be read is told as incomplete, never taken for empty.
+//
+// What a byte is in a figure of the file system is its own idea. A project quota
+// counts allocated blocks and inodes, those of directories included, of whatever
+// belongs to the project; CephFS counts apparent sizes and files, as they were up
+// to a minute ago.
 //
 // What always holds: a walk that was cut counts nothing twice and leaves out
 // nothing that stayed as it was, because its cursor says of each directory whether
@@ -58,6 +64,8 @@ type Opener struct {
 	// device tells mounts apart, readNames what a directory holds.
 	device    func(*found) uint64
 	readNames func(ctx context.Context, fd int, buffer []byte, add func([]byte, kind)) error
+	// fileSystem is asked for sums of its own.
+	fileSystem fileSystem
 }
 
 // New returns an Opener that tells log, and only log, the paths of what could
@@ -68,18 +76,22 @@ func New(log *slog.Logger) *Opener {
 	}
 	return &Opener{
 		log: log, workers: defaultWorkers(), maxLinks: maxLinks, stepNames: stepNames, partNames: partNames,
-		device: func(f *found) uint64 { return f.id.device }, readNames: readNames,
+		device: func(f *found) uint64 { return f.id.device }, readNames: readNames, fileSystem: newFileSystem(),
 	}
 }
 
 // Open opens the tree t at a cursor, or at its beginning if there is none.
 //
 // A root that does not exist holds nothing. Any other root that is not a
-// directory Purser may read is an *source.Error, and so is a cursor that no walk
-// has made.
+// directory Purser may read is an *source.Error, and so are a cursor that was not
+// made here, and a method that is wanted but not to be had. A walk that was begun
+// goes on as a walk.
 func (o *Opener) Open(ctx context.Context, t source.Tree, cursor []byte) (source.Source, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if t := finishedTotal(cursor); t != nil {
+		return t, nil
 	}
 	s := beginning()
 	if len(cursor) > 0 {
@@ -94,7 +106,17 @@ func (o *Opener) Open(ctx context.Context, t source.Tree, cursor []byte) (source
 			return nil, err
 		}
 	}
-	return w, nil
+	if len(cursor) > 0 || t.Method == purser.TreeWalk || w.rootFD < 0 {
+		return w, nil
+	}
+	sum, err := o.total(w, t.Method)
+	if err == nil && sum == nil {
+		return w, nil
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		return nil, err
+	}
+	return sum, nil
 }
 
 // rootError turns the reason why a root cannot be opened into words.

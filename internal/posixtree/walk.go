@@ -88,7 +88,7 @@ func (w *walk) openRoot() error {
 func (w *walk) elsewhere(f *found) bool { return w.opener.device(f) != w.device }
 
 // Method implements source.Source.
-func (w *walk) Method() string { return "walk" }
+func (w *walk) Method() string { return string(purser.TreeWalk) }
 
 // Cursor implements source.Source.
 func (w *walk) Cursor() []byte {
