@@ -120,6 +120,8 @@ func TestJSONIsTheAPIs(t *testing.T) {
 		"no rules":           {toRulesJSON(nil), &oas.Metering{}},
 		"utilization":        {toUtilizationJSON(purser.Utilization{MeasuredAt: at, State: purser.UsageStale}), &oas.StorageUtilization{}},
 		"provider's usage":   {toSourceUsageJSON(purser.SourceUsage{MeasuredAt: at, Method: "list"}, at.Add(time.Hour)), &oas.ProviderUtilization{}},
+		"history":            {toHistoryJSON(purser.History{Items: []purser.HistoryItem{{At: at, Usage: purser.Usage{Model: 1}}}, DaysUntilFull: new(int)}), &oas.UtilizationHistory{}},
+		"empty history":      {toHistoryJSON(purser.History{}), &oas.UtilizationHistory{}},
 		"usage not measured": {toSourceUsageJSON(purser.SourceUsage{}, at), &oas.ProviderUtilization{}},
 		"scan":               {toScanJSON(full), &oas.Scan{}},
 		"queued scan":        {toScanJSON(purser.Scan{State: purser.ScanQueued}), &oas.Scan{}},

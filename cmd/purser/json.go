@@ -44,6 +44,27 @@ type (
 		MeasuredAt             *time.Time `json:"measuredAt"`
 		UsageState             string     `json:"usageState"`
 	}
+	historyJSON struct {
+		Items         []historyItemJSON `json:"items"`
+		DaysUntilFull *int              `json:"daysUntilFull"`
+	}
+	historyItemJSON struct {
+		At                     time.Time     `json:"at"`
+		DatasetUsage           string        `json:"datasetUsage"`
+		ModelUsage             string        `json:"modelUsage"`
+		NotebookWorkspaceUsage string        `json:"notebookWorkspaceUsage"`
+		SharedStorageUsage     string        `json:"sharedStorageUsage"`
+		TotalUsage             string        `json:"totalUsage"`
+		ByteHours              byteHoursJSON `json:"byteHours"`
+		Complete               bool          `json:"complete"`
+	}
+	byteHoursJSON struct {
+		Dataset           string `json:"dataset"`
+		Model             string `json:"model"`
+		NotebookWorkspace string `json:"notebookWorkspace"`
+		SharedStorage     string `json:"sharedStorage"`
+		Total             string `json:"total"`
+	}
 	sourceUsageJSON struct {
 		Dataset           tallyJSON  `json:"dataset"`
 		Model             tallyJSON  `json:"model"`
@@ -172,6 +193,29 @@ func toUtilizationJSON(u purser.Utilization) utilizationJSON {
 		MeasuredAt:             timeOrNull(u.MeasuredAt),
 		UsageState:             string(u.State),
 	}
+}
+
+func toHistoryJSON(h purser.History) historyJSON {
+	document := historyJSON{Items: make([]historyItemJSON, 0, len(h.Items)), DaysUntilFull: h.DaysUntilFull}
+	for _, item := range h.Items {
+		document.Items = append(document.Items, historyItemJSON{
+			At:                     item.At.UTC(),
+			DatasetUsage:           item.Dataset.String(),
+			ModelUsage:             item.Model.String(),
+			NotebookWorkspaceUsage: item.NotebookWorkspace.String(),
+			SharedStorageUsage:     item.SharedStorage.String(),
+			TotalUsage:             item.Total().String(),
+			ByteHours: byteHoursJSON{
+				Dataset:           item.ByteHours.Dataset.String(),
+				Model:             item.ByteHours.Model.String(),
+				NotebookWorkspace: item.ByteHours.NotebookWorkspace.String(),
+				SharedStorage:     item.ByteHours.SharedStorage.String(),
+				Total:             item.ByteHours.Total().String(),
+			},
+			Complete: item.Complete,
+		})
+	}
+	return document
 }
 
 func toSourceUsageJSON(u purser.SourceUsage, now time.Time) sourceUsageJSON {

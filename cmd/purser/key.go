@@ -106,20 +106,29 @@ func parseExpiry(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
+	if at, ok := parseTime(text, now, +1); ok {
+		return at, nil
+	}
+	return time.Time{}, usagef("--expires: %q is neither a time from now (12h, 90d) nor a date (2027-01-01) nor an RFC 3339 time", text)
+}
+
+// parseTime reads a time: so many hours or days from now, in the direction of
+// sign, or a date, or an RFC 3339 time.
+func parseTime(text string, now time.Time, sign int) (time.Time, bool) {
 	if days, isDays := strings.CutSuffix(text, "d"); isDays {
 		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return now.AddDate(0, 0, int(n)), nil
+			return now.AddDate(0, 0, sign*int(n)), true
 		}
 	}
 	if d, err := time.ParseDuration(text); err == nil && d > 0 {
-		return now.Add(d), nil
+		return now.Add(time.Duration(sign) * d), true
 	}
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if at, err := time.Parse(layout, text); err == nil {
-			return at, nil
+			return at, true
 		}
 	}
-	return time.Time{}, usagef("--expires: %q is neither a time from now (12h, 90d) nor a date (2027-01-01) nor an RFC 3339 time", text)
+	return time.Time{}, false
 }
 
 func newKeyRevokeCommand(e *environment) *cobra.Command {

@@ -11,27 +11,77 @@ import (
 )
 
 func newUtilizationCommand(e *environment) *cobra.Command {
-	return e.clientFlags(&cobra.Command{
+	var provider string
+	var past historyFlags
+	cmd := &cobra.Command{
 		Use: "utilization [PROVIDER]", Aliases: []string{"usage"}, Short: "Show what is stored, by category", Args: cobra.MaximumNArgs(1),
 		ValidArgsFunction: e.completeProvider,
 		Long: `Show what the team stores, by category, and what is left of its plan; or
 what one provider's bucket holds, in detail. The figures are those of the
-newest complete scans; asking measures nothing.`,
-		RunE: e.withClient(func(ctx context.Context, c *client.Client, args []string) error {
-			if len(args) == 1 {
-				usage, err := c.ProviderUsage(ctx, purser.ProviderID(args[0]))
-				if err != nil {
-					return err
-				}
-				return e.printSourceUsage(usage)
-			}
-			u, err := c.Utilization(ctx)
+newest complete scans; asking measures nothing.
+
+With --history, show how that came about: a line for each category, to a scale
+of its own, what is used at its end, and the byte-hours from end to end. Where
+something was not measured for too long, or not yet, the line has a dot (or a
+question mark where there is no terminal), and no byte-hours are counted. Hours
+go back 90 days, days 5 years. The days until the plan is full are reckoned
+from the last 30 days, and n/a while there are too few, or no growth.`,
+		Example: `  purser utilization --history
+  purser utilization splgct3arqdh77c --history --step day --from 90d
+  purser utilization --history --from 2027-01-01 --to 2027-02-01 --json`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			id, err := oneProvider(provider, args)
 			if err != nil {
 				return err
 			}
-			return e.printUtilization(u)
-		}),
-	})
+			request, err := past.request(cmd, id, time.Now())
+			if err != nil {
+				return err
+			}
+			return e.withClient(func(ctx context.Context, c *client.Client, _ []string) error {
+				return e.showUtilization(ctx, c, id, request)
+			})(cmd, args)
+		},
+	}
+	past.register(cmd)
+	cmd.Flags().StringVar(&provider, "provider", "", "the provider's `ID`, as an argument would give it")
+	_ = cmd.RegisterFlagCompletionFunc("provider", e.completeProvider)
+	return e.clientFlags(cmd)
+}
+
+// oneProvider is the provider that a command line names in either way; empty for
+// none.
+func oneProvider(flag string, args []string) (purser.ProviderID, error) {
+	switch {
+	case len(args) == 0:
+		return purser.ProviderID(flag), nil
+	case flag != "" && flag != args[0]:
+		return "", usagef("name one provider, as an argument or with --provider")
+	}
+	return purser.ProviderID(args[0]), nil
+}
+
+// showUtilization shows the present or, if there is a request for it, the past.
+func (e *environment) showUtilization(ctx context.Context, c *client.Client, id purser.ProviderID, past *purser.HistoryRequest) error {
+	switch {
+	case past != nil:
+		history, err := c.History(ctx, *past)
+		if err != nil {
+			return err
+		}
+		return e.printHistory(history, *past)
+	case id != "":
+		usage, err := c.ProviderUsage(ctx, id)
+		if err != nil {
+			return err
+		}
+		return e.printSourceUsage(usage)
+	}
+	u, err := c.Utilization(ctx)
+	if err != nil {
+		return err
+	}
+	return e.printUtilization(u)
 }
 
 func (e *environment) printUtilization(u purser.Utilization) error {
