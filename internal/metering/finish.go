@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/engine"
 	"github.com/purserhq/purser/internal/metering/source"
 	"github.com/purserhq/purser/internal/store"
 )
@@ -135,13 +136,63 @@ func (sl *slice) rememberRegion(ctx context.Context, tx *store.Tx) error {
 	return tx.SetDetectedRegion(ctx, p.source.TeamID, p.source.ProviderID, region, p.provider.Version)
 }
 
-// saveProgress saves in the middle of a slice.
+// saveProgress saves in the middle of a slice, and leaves a part of the work to
+// other nodes if they take what they were offered before.
 func (sl *slice) saveProgress(ctx context.Context) error {
-	sl.keep()
-	return sl.save(ctx, func(tx *store.Tx, r *store.Range, _ time.Time) error {
-		_, err := sl.store(ctx, tx, *r)
+	given, err := sl.give(ctx)
+	if err != nil {
 		return err
+	}
+	sl.keep()
+	err = sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
+		ranges, err := sl.store(ctx, tx, *r)
+		if err != nil || given == nil {
+			return err
+		}
+		return sl.share(ctx, tx, ranges, given, now)
 	})
+	if err != nil && given != nil {
+		sl.engine.TakeBack(given)
+	}
+	return err
+}
+
+// maxRanges is how many ranges a scan is shared out in at most: enough for as
+// many nodes, each of which cuts its own into spans.
+const maxRanges = 16
+
+// give takes a span from the engine if a node without work is likely to be
+// there: every range that was offered before has found one. On SQLite there are
+// no other nodes.
+func (sl *slice) give(ctx context.Context) (*engine.Work, error) {
+	s := sl.service
+	if s.Store.Dialect() != store.Postgres || sl.plan.source.ProviderID == "" || sl.engine == nil {
+		return nil, nil
+	}
+	ranges, err := s.Store.ListRanges(ctx, sl.claimed.TeamID, sl.claimed.ScanID)
+	if err != nil || len(ranges) >= maxRanges {
+		return nil, err
+	}
+	for _, r := range ranges {
+		if r.Cursor != nil && r.Fence <= 1 {
+			return nil, nil // on offer still
+		}
+	}
+	return sl.engine.Give(), nil
+}
+
+// share makes a range of what was given away, and offers it.
+func (sl *slice) share(ctx context.Context, tx *store.Tx, ranges []store.Range, given *engine.Work, now time.Time) error {
+	cursor, err := json.Marshal(given)
+	if err != nil {
+		return err
+	}
+	key := sl.claimed.RangeKey
+	key.Number = ranges[len(ranges)-1].Number + 1
+	if err := tx.CreateRange(ctx, key, sl.claimed.Place, cursor); err != nil {
+		return err
+	}
+	return sl.service.offer(ctx, tx, key, now)
 }
 
 // handOver ends a slice whose range is not done: the next one is offered to

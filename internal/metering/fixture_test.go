@@ -258,7 +258,10 @@ func (w *world) openBucket(_ context.Context, b source.Bucket, cursor []byte) (s
 	if r.until = b.Until; cursor == nil && b.After != nil {
 		r.after, r.begun = b.After, true
 	}
-	return &splitReader{r}, nil
+	if r.place.splits {
+		return &splitReader{r}, nil
+	}
+	return r, nil
 }
 
 func (w *world) openTree(_ context.Context, t source.Tree, cursor []byte) (source.Source, error) {
@@ -280,6 +283,7 @@ type place struct {
 	mu         sync.Mutex
 	entries    []source.Entry // sorted by key
 	pageSize   int
+	splits     bool // can be cut, so that how many steps it takes is left to chance
 	incomplete *purser.ScanError
 	region     string
 	// before is called at the beginning of each step, numbered from 1 over all

@@ -69,7 +69,7 @@ func (s *Service) begin(ctx context.Context, tx *store.Tx, src store.Source) (pu
 		return scan, err
 	}
 	key := store.RangeKey{TeamID: src.TeamID, ScanID: scan.ID}
-	if err := tx.CreateRange(ctx, key, plan.place); err != nil {
+	if err := tx.CreateRange(ctx, key, plan.place, nil); err != nil {
 		return scan, err
 	}
 	return scan, s.offer(ctx, tx, key, now)

@@ -37,8 +37,7 @@ type slice struct {
 	oddity *purser.ScanError
 	// trouble is the temporary failure that this slice ends with.
 	trouble *purser.ScanError
-	done    bool  // nothing follows
-	shared  int64 // the newest range that was made for others; 0 for none
+	done    bool // nothing follows
 
 	began, savedAt time.Time
 }
@@ -187,11 +186,15 @@ var errSlow = &source.Error{
 func (sl *slice) steps(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	sl.engine = sl.newEngine()
-	ended := make(chan error, 1)
-	go func() { ended <- sl.engine.Run(ctx) }()
+	var failed error // of the engine; written before ended is closed
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		failed = sl.engine.Run(ctx)
+	}()
 	defer func() { // no worker is left behind
 		cancel(err)
-		_ = <-ended // it was returned before, or does not matter
+		<-ended
 	}()
 
 	t := sl.service.times
@@ -201,11 +204,10 @@ func (sl *slice) steps(ctx context.Context) (err error) {
 	defer save.Stop()
 	for {
 		select {
-		case err := <-ended:
-			ended <- err // for the deferred function
+		case <-ended:
 			sl.keep()
-			if err != nil {
-				return sourceError(err)
+			if failed != nil {
+				return sourceError(failed)
 			}
 			sl.done = len(sl.kept.work.Spans) == 0
 			if sl.done {
@@ -242,7 +244,6 @@ func (sl *slice) newEngine() *engine.Engine {
 		Add:     sl.add,
 		Spent:   func(requests int64) { sl.now.requests += requests },
 		Forget:  func() { sl.now.sums, sl.now.incomplete = counts{}, nil },
-		Part:    sl.claimed.Number > 0 || sl.shared > 0,
 		Workers: workers, Retries: sl.service.times.retries,
 	})
 }

@@ -125,6 +125,7 @@ func (r *handRun) wakeOne() {
 func TestSumsAreExactWhateverDies(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, f *fixture) {
 		bucket := f.world.set("bucket")
+		bucket.splits = true
 		p := f.addBucket("bucket")
 		folder := string(f.team) + "/"
 		rapid.Check(t, func(t *rapid.T) {
@@ -391,6 +392,47 @@ func TestTwoNodesShareTheWork(t *testing.T) {
 	if ended[0].Load() == 0 || ended[1].Load() == 0 {
 		t.Errorf("the nodes ended %d and %d scans", ended[0].Load(), ended[1].Load())
 	}
+}
+
+// TestTwoNodesShareOneScan has one big bucket counted by two nodes at once.
+func TestTwoNodesShareOneScan(t *testing.T) {
+	t.Parallel()
+	f := onPostgres(t)
+	bucket := f.world.set("big")
+	bucket.splits = true
+	var want purser.Bytes
+	var entries []source.Entry
+	for i := range 3000 {
+		entries = append(entries, entry(fmt.Sprintf("%s/models/%05d", f.team, i), int64(i)))
+		want += purser.Bytes(i)
+	}
+	bucket.put(entries...)
+	bucket.before = func(context.Context, int) error {
+		time.Sleep(10 * time.Millisecond)
+		return nil
+	}
+	p := f.addBucket("big")
+	var slices [2]atomic.Int64
+	var first *Service
+	for i := range slices {
+		service := f.service(f.open(), func(o *Options) {
+			o.Observer.SliceEnded = func(string, time.Duration, int64) { slices[i].Add(1) }
+		})
+		f.run(service)
+		if i == 0 {
+			first = service
+		}
+	}
+	for try := range 10 {
+		got := f.scan(first, p.ID)
+		if got.State != purser.ScanDone || got.Bytes != want || got.Objects != 3000 {
+			t.Fatalf("%+v; want %d bytes", got, want)
+		}
+		if slices[0].Load() > 0 && slices[1].Load() > 0 && slices[0].Load()+slices[1].Load() > int64(try+1) {
+			return
+		}
+	}
+	t.Errorf("the nodes worked on %d and %d slices", slices[0].Load(), slices[1].Load())
 }
 
 // The contract of sources is kept by the model too.

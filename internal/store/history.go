@@ -147,9 +147,14 @@ func (r reads) EachHistory(ctx context.Context, q HistoryQuery, yield func(Serie
 		current.Before = before[seriesKey{current.SourceID, current.Number}]
 		return yield(current)
 	}
+	var columns historyColumns
+	dest := columns.dest() // for all rows: there may be many thousands
 	read := func(rows *sql.Rows) error {
 		for rows.Next() {
-			series, steps, err := scanHistory(rows)
+			if err := rows.Scan(dest...); err != nil {
+				return err
+			}
+			series, steps, err := columns.value()
 			if err != nil {
 				return err
 			}
@@ -192,22 +197,27 @@ func (r reads) readingsBefore(ctx context.Context, q HistoryQuery, midnight time
 	return found, err
 }
 
-// scanHistory reads a series and one of its steps, or none.
-func scanHistory(row scanner) (Series, []StepReadings, error) {
-	var series seriesColumns
-	var first, last readingColumns
-	if err := row.Scan(append(append(series.dest(), first.dest()...), last.dest()...)...); err != nil {
-		return Series{}, nil, err
+// historyColumns are the columns of a series and of one of its steps, which may
+// not be there.
+type historyColumns struct {
+	series      seriesColumns
+	first, last readingColumns
+}
+
+func (c *historyColumns) dest() []any {
+	return append(append(c.series.dest(), c.first.dest()...), c.last.dest()...)
+}
+
+func (c *historyColumns) value() (Series, []StepReadings, error) {
+	first, err := c.first.value()
+	if err != nil || first == nil {
+		return c.series.value(), nil, err
 	}
-	from, err := first.value()
-	if err != nil || from == nil {
-		return series.value(), nil, err
-	}
-	to, err := last.value()
+	last, err := c.last.value()
 	if err != nil {
 		return Series{}, nil, err
 	}
-	return series.value(), []StepReadings{{*from, *to}}, nil
+	return c.series.value(), []StepReadings{{*first, *last}}, nil
 }
 
 // DeleteHistoryBefore deletes up to limit rows of steps that began before a
@@ -252,7 +262,7 @@ func (c *seriesColumns) value() Series {
 type readingColumns struct {
 	at, unknown sql.NullInt64
 	bytes       [4]sql.NullInt64
-	areas       []byte
+	areas       sql.RawBytes // read before the next row is
 }
 
 func (c *readingColumns) dest() []any {

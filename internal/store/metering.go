@@ -288,9 +288,10 @@ func (t *Tx) DeleteScansBefore(ctx context.Context, team purser.TeamID, before t
 	return run(ctx, t.run, "DeleteOldScans", string(team), toMicros(before))
 }
 
-// CreateRange stores a new range from which nothing was read yet.
-func (t *Tx) CreateRange(ctx context.Context, key RangeKey, place int64) error {
-	return run(ctx, t.run, "CreateRange", string(key.TeamID), string(key.ScanID), key.Number, place)
+// CreateRange stores a new range from which nothing was read yet. cursor says
+// which part of the place it is; nil is all of it.
+func (t *Tx) CreateRange(ctx context.Context, key RangeKey, place int64, cursor []byte) error {
+	return run(ctx, t.run, "CreateRange", string(key.TeamID), string(key.ScanID), key.Number, place, cursor)
 }
 
 // TakeIdleRanges returns up to limit ranges that nobody holds a lease on, and

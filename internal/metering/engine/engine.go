@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,8 +36,11 @@ type Span struct {
 // Work is what is left of a place.
 type Work struct {
 	// OneChain says that the place cannot be cut; there is one span then.
-	OneChain bool   `json:"oneChain,omitempty"`
-	Spans    []Span `json:"spans"`
+	OneChain bool `json:"oneChain,omitempty"`
+	// Part says that spans of the place are counted elsewhere, so that it cannot
+	// turn to one chain any more: the failure that calls for one then ends the run.
+	Part  bool   `json:"part,omitempty"`
+	Spans []Span `json:"spans"`
 }
 
 // All is a place of which nothing was counted.
@@ -61,10 +65,6 @@ type Options struct {
 	Spent func(requests int64)
 	// Forget drops all that was added: the place is counted anew, in one chain.
 	Forget func()
-	// Part says that the place is itself a part of another, which cannot be counted
-	// in one chain by itself: the failure of package source that calls for one then
-	// ends the run.
-	Part bool
 	// Workers is how many spans are counted at once, at least 1.
 	Workers int
 	// Retries is how often in a row a step is tried again after a temporary failure.
@@ -91,6 +91,7 @@ type Engine struct {
 	mu       sync.Mutex
 	changed  *sync.Cond // mu; something below has changed
 	oneChain bool
+	part     bool
 	waiting  []*span
 	busy     map[*span]struct{}
 	idle     int // workers without a span
@@ -103,7 +104,7 @@ type Engine struct {
 
 // New makes an Engine for what is left of a place.
 func New(w Work, o Options) *Engine {
-	e := &Engine{o: o, oneChain: w.OneChain, busy: make(map[*span]struct{})}
+	e := &Engine{o: o, oneChain: w.OneChain, part: w.Part, busy: make(map[*span]struct{})}
 	e.changed = sync.NewCond(&e.mu)
 	for _, s := range w.Spans {
 		e.waiting = append(e.waiting, &span{Span: s})
@@ -145,7 +146,7 @@ func (e *Engine) fallBack(err error) bool {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.oneChain || e.o.Part {
+	if e.oneChain || e.part {
 		return false
 	}
 	e.o.Forget()
@@ -167,7 +168,7 @@ func (e *Engine) Stop() {
 func (e *Engine) Save(fn func(w Work)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	w := Work{OneChain: e.oneChain}
+	w := Work{OneChain: e.oneChain, Part: e.part}
 	for _, s := range e.waiting {
 		w.Spans = append(w.Spans, s.Span)
 	}
@@ -175,6 +176,33 @@ func (e *Engine) Save(fn func(w Work)) {
 		w.Spans = append(w.Spans, s.Span)
 	}
 	fn(w)
+}
+
+// Give takes a span away that nobody works on, for others to count: what is left
+// here is a part from then on. It returns nil if there is none to spare, and has
+// one cut off for the next time.
+func (e *Engine) Give() *Work {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.wanted = 1
+	for i, s := range e.waiting {
+		if s.After != nil && !e.oneChain {
+			e.waiting = slices.Delete(e.waiting, i, i+1)
+			e.part, e.wanted = true, 0
+			return &Work{Part: true, Spans: []Span{s.Span}}
+		}
+	}
+	return nil
+}
+
+// TakeBack takes back what Give has returned.
+func (e *Engine) TakeBack(w *Work) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range w.Spans {
+		e.waiting = append(e.waiting, &span{Span: s})
+	}
+	e.changed.Broadcast()
 }
 
 func (e *Engine) worker(ctx context.Context) {

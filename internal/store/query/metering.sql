@@ -113,8 +113,8 @@ WHERE team_id = $1 AND id = $2 AND state IN ('queued', 'running')
 DELETE FROM scans WHERE team_id = $1 AND created_at < $2 AND state IN ('done', 'failed', 'cancelled')
 
 -- name: CreateRange
-INSERT INTO ranges (team_id, scan_id, number, place, tallies, requests, failures, fence, lease_until, done)
-VALUES ($1, $2, $3, $4, '{}', 0, 0, 0, 0, FALSE)
+INSERT INTO ranges (team_id, scan_id, number, place, cursor, tallies, requests, failures, fence, lease_until, done)
+VALUES ($1, $2, $3, $4, $5, '{}', 0, 0, 0, 0, FALSE)
 
 -- name: ListIdleRanges
 SELECT team_id, scan_id, number FROM ranges WHERE NOT done AND lease_until <= $1 ORDER BY lease_until LIMIT $2

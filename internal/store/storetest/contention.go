@@ -199,7 +199,7 @@ var contentionPromises = []promise{
 		scan := k.newScan()
 		for i := range ranges {
 			k.do(func(tx *store.Tx) error {
-				return tx.CreateRange(k.ctx(), store.RangeKey{TeamID: k.team, ScanID: scan.ID, Number: int64(i)}, 0)
+				return tx.CreateRange(k.ctx(), store.RangeKey{TeamID: k.team, ScanID: scan.ID, Number: int64(i)}, 0, nil)
 			})
 		}
 		handedOut(k, ranges, func(tx *store.Tx) ([]string, error) {

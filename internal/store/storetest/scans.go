@@ -193,7 +193,7 @@ func (k *kit) end(scan purser.Scan, state purser.ScanState, problem *purser.Scan
 func (k *kit) newRange() store.RangeKey {
 	k.Helper()
 	key := store.RangeKey{TeamID: k.team, ScanID: k.newScan().ID, Number: 3}
-	k.do(func(tx *store.Tx) error { return tx.CreateRange(k.ctx(), key, -7) })
+	k.do(func(tx *store.Tx) error { return tx.CreateRange(k.ctx(), key, -7, nil) })
 	return key
 }
 
