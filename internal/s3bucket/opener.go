@@ -27,6 +27,7 @@ const maxRemembered = 1024
 type Opener struct {
 	client *http.Client
 	limits limits
+	gates  *gates
 
 	mu       sync.Mutex
 	version1 map[string]struct{} // endpoints that only know version 1 of the listing
@@ -34,7 +35,7 @@ type Opener struct {
 
 // New makes an Opener whose connections obey policy.
 func New(policy *egress.Policy, o egress.Options) *Opener {
-	return &Opener{client: policy.Client(o), limits: defaultLimits, version1: make(map[string]struct{})}
+	return &Opener{client: policy.Client(o), limits: defaultLimits, gates: newGates(), version1: make(map[string]struct{})}
 }
 
 // Open opens b at the place where cursor was taken; nil is its beginning.

@@ -49,13 +49,25 @@ type answer struct {
 	body   []byte
 }
 
-// send signs and sends one request without a body and reads the answer. An
-// error is ctx's or a *source.Error.
+// send sends one request without a body, when the endpoint's turn has come, and
+// reads the answer. An error is ctx's or a *source.Error.
 func (l *lister) send(ctx context.Context, method string, query url.Values) (*answer, error) {
 	at, bad := addressOf(l.bucket, l.region)
 	if bad != nil {
 		return nil, bad
 	}
+	gate := l.opener.gates.of(at.scheme + "://" + at.host)
+	if err := gate.enter(ctx); err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	a, err := l.exchange(ctx, at, method, query)
+	gate.leave(a, time.Since(begin))
+	return a, err
+}
+
+// exchange signs and sends one request.
+func (l *lister) exchange(ctx context.Context, at address, method string, query url.Values) (*answer, error) {
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer after(l.limits.page, cancel, "the request").Stop()

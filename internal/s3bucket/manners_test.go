@@ -1,0 +1,140 @@
+package s3bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/purserhq/purser/internal/metering/engine"
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+// load has more callers than may enter ask an endpoint that answers after
+// latency, for some time, and returns the most that were under way at once.
+func load(g *gate, duration time.Duration, answerTo func(busy int64) (*answer, time.Duration)) int64 {
+	var busy, most atomic.Int64
+	ctx, cancel := context.WithTimeout(context.Background(), duration)
+	defer cancel()
+	var callers sync.WaitGroup
+	for range 2 * mostAtOnce {
+		callers.Go(func() {
+			for g.enter(ctx) == nil {
+				n := busy.Add(1)
+				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+				}
+				begin := time.Now()
+				a, latency := answerTo(n)
+				time.Sleep(latency)
+				busy.Add(-1)
+				g.leave(a, time.Since(begin))
+			}
+		})
+	}
+	callers.Wait()
+	return most.Load()
+}
+
+func TestManners(t *testing.T) {
+	t.Parallel()
+	ok := &answer{status: http.StatusOK}
+	slowDown := func(after string) *answer {
+		return &answer{status: http.StatusServiceUnavailable, header: http.Header{"Retry-After": {after}}}
+	}
+	for _, c := range []struct {
+		name        string
+		answer      func(busy int64) (*answer, time.Duration)
+		least, most int64
+		// requests bounds how many are sent in ten seconds; 0 is no bound.
+		requests int64
+	}{
+		{"one that answers well gets all it may", func(int64) (*answer, time.Duration) { return ok, 20 * time.Millisecond }, mostAtOnce, mostAtOnce, 0},
+		{"one that does not answer gets few", func(int64) (*answer, time.Duration) { return nil, time.Second }, 1, firstAtOnce, 40},
+		{"one that slows down is not pressed", func(busy int64) (*answer, time.Duration) {
+			return ok, 10 * time.Millisecond * time.Duration(1+max(0, busy-6)*(busy-6))
+		}, 6, 12, 0},
+		{"one that asks for a pause gets it", func(int64) (*answer, time.Duration) { return slowDown("2"), 10 * time.Millisecond }, 1, firstAtOnce, 4 + 2 + 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGates().of("https://s3.example.com")
+				var requests atomic.Int64
+				most := load(g, 10*time.Second, func(busy int64) (*answer, time.Duration) {
+					requests.Add(1)
+					return c.answer(busy)
+				})
+				if most > mostAtOnce {
+					t.Errorf("%d requests at once", most)
+				}
+				if limit := int64(g.limit); limit < c.least || limit > c.most {
+					t.Errorf("in the end %d requests at once, want %d to %d", limit, c.least, c.most)
+				}
+				if n := requests.Load(); c.requests > 0 && n > c.requests {
+					t.Errorf("%d requests in ten seconds, want at most %d", n, c.requests)
+				}
+			})
+		})
+	}
+}
+
+func TestGatesAreBounded(t *testing.T) {
+	t.Parallel()
+	g := newGates()
+	for i := range 3 * maxRemembered {
+		g.of(fmt.Sprint("https://", i))
+	}
+	if n := len(g.endpoints); n > maxRemembered {
+		t.Errorf("%d endpoints are remembered", n)
+	}
+}
+
+// TestThrottledServerIsCountedExactly has a server refuse every third request.
+func TestThrottledServerIsCountedExactly(t *testing.T) {
+	t.Parallel()
+	f := &modelS3{perPage: 20, others: map[string]struct{}{}}
+	want := sums{}
+	for i := range 400 {
+		key := fmt.Sprintf("p/%04d", i)
+		f.keys = append(f.keys, key)
+		want.Objects++
+		want.Bytes += f.size(key)
+	}
+	var n atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1)%3 == 0 {
+			s3Error(http.StatusServiceUnavailable, "SlowDown")(w, r)
+			return
+		}
+		f.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	o := newOpener(t)
+	var total sums
+	e := engine.New(engine.All(), engine.Options{
+		Open: func(ctx context.Context, s engine.Span, oneChain bool) (source.Source, error) {
+			b := bucketAt(server.URL)
+			b.After, b.Until, b.OneChain = s.After, s.Until, oneChain
+			return o.Open(ctx, b, s.Cursor)
+		},
+		NewPage: func() engine.Page { return &sumPage{} },
+		Add: func(p engine.Page, _ source.Step, _ source.Source) error {
+			total.Objects += p.(*sumPage).Objects
+			total.Bytes += p.(*sumPage).Bytes
+			return nil
+		},
+		Spent: func(int64) {}, Forget: func() {}, Workers: 4, Retries: 10,
+	})
+	if err := e.Run(t.Context()); err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if total != want {
+		t.Errorf("counted %+v, the truth is %+v", total, want)
+	}
+}
