@@ -38,7 +38,7 @@ type past struct {
 	now     time.Time
 }
 
-func newPast(t *testing.T) *past {
+func newPast(t testing.TB) *past {
 	t.Helper()
 	s, err := store.OpenSQLite(t.Context(), t.TempDir())
 	if err != nil {
@@ -356,6 +356,35 @@ func TestForecast(t *testing.T) {
 			}
 			if got != test.want {
 				t.Errorf("%d days, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+// BenchmarkHistory asks for the past of ten buckets that are measured hourly.
+func BenchmarkHistory(b *testing.B) {
+	p := newPast(b)
+	const hours = 2200
+	for range 10 {
+		_, source := p.newBucket()
+		p.in(func(tx *store.Tx) (err error) {
+			for hour := range hours {
+				u := purser.Usage{Dataset: purser.Bytes(hour) << 30, Model: 1 << 40}
+				err = errors.Join(err, tx.RecordReading(p.ctx, p.team, source, midnight.Add(time.Duration(hour)*time.Hour), u, patience))
+			}
+			return err
+		})
+	}
+	p.now = midnight.Add(hours * time.Hour)
+	for name, q := range map[string]purser.HistoryRequest{
+		"a day by the hour":   {},
+		"90 days by the hour": {From: p.now.Add(-90 * 24 * time.Hour)},
+		"90 days by the day":  {From: p.now.Add(-90 * 24 * time.Hour), Step: purser.StepDay},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p.history(q)
 			}
 		})
 	}
