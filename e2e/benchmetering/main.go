@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/purserhq/purser/e2e/canned"
@@ -58,7 +59,7 @@ func main() {
 	flag.IntVar(&s.PageSize, "page-size", 1000, "with -serve: the most keys of a page")
 	flag.BoolVar(&s.Versioned, "versioned", false, "with -serve: objects were overwritten and deleted")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	run := func() error { return b.run(ctx, strings.Split(cases, ",")) }
 	if s.serve {
