@@ -52,10 +52,12 @@ type crew struct {
 func (w *walk) start(ctx context.Context, items []item) *crew {
 	c := &crew{walk: w, full: make(chan *batch, len(w.workers)), pool: slices.Clone(items)}
 	c.wake.L = &c.mu
-	c.budget.Store(int64(w.opener.stepNames))
+	// A cursor takes the longer to make the more files are kept in mind.
+	kept := len(w.links.left)
+	c.budget.Store(int64(w.opener.stepNames + 2*kept))
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	forget := context.AfterFunc(c.ctx, func() { c.aborted.Store(true); c.halt() })
-	timer := time.AfterFunc(stepTime, c.halt)
+	timer := time.AfterFunc(stepTime+time.Duration(kept)*time.Microsecond, c.halt)
 	var wait sync.WaitGroup
 	for _, worker := range w.workers {
 		wait.Go(func() { worker.work(c) })
