@@ -28,6 +28,9 @@ type position struct {
 	// servers handle worse: versitygw 1.8.0 ignores start-after altogether. In
 	// version 1 it is a marker, needed only behind an empty page.
 	Token []byte `json:"token,omitempty"`
+	// Version is where to go on within After, in a listing of versions; it is empty
+	// when the key is done.
+	Version []byte `json:"version,omitempty"`
 	// Empty counts the empty pages since the last key.
 	Empty int `json:"empty,omitempty"`
 	// Chain guards a chain of tokens that goes round.
@@ -83,6 +86,7 @@ type lister struct {
 	page     page
 	keys     [2][]byte // decoded keys: this one and the one before
 	firstKey []byte    // of the page, for learn
+	lastKey  []byte    // of the page that was counted, when the bound was passed
 }
 
 // Method names the way of measuring.
@@ -207,6 +211,15 @@ func (l *lister) query(prefix string, entries int) url.Values {
 	}
 	after, token := string(l.at.After), string(l.at.Token)
 	switch {
+	case l.bucket.What == source.Versions:
+		q.Set("versions", "")
+		if after != "" {
+			q.Set("key-marker", after)
+		}
+		if version := string(l.at.Version); version != "" {
+			q.Set("version-id-marker", version)
+		}
+		return q
 	case l.at.Version1 && token != "":
 		q.Set("marker", token)
 	case l.at.Version1:
@@ -241,7 +254,7 @@ func (l *lister) accept(a *answer) error {
 // repeats reports whether the page ends at or before where it should begin, so
 // that the server has not understood where that is.
 func (l *lister) repeats() bool {
-	if l.bucket.OneChain || len(l.at.After) == 0 || len(l.page.objects) == 0 {
+	if l.bucket.OneChain || len(l.at.After) == 0 || len(l.page.objects) == 0 || len(l.at.Version) > 0 {
 		return false
 	}
 	l.keys[0] = l.keys[0][:0]
@@ -260,7 +273,7 @@ func (l *lister) adapt(a *answer, err error) bool {
 		l.region, l.regionRetried = region, true
 		return true
 	}
-	if l.at.Version1 {
+	if l.at.Version1 || l.bucket.What != source.Objects {
 		return false
 	}
 	notUnderstood := (e.Code == source.CodeServerError || e.Code == source.CodeNotS3) && !e.Temporary && a.status >= 400
@@ -284,7 +297,8 @@ func (l *lister) hand(count func(source.Entry)) (last []byte, passed bool, _ err
 	last = l.at.After
 	// A server may begin a little before where it was asked to; going on by its own
 	// token, it may not.
-	begins := len(l.at.Token) == 0
+	begins := len(l.at.Token) == 0 && len(l.at.Version) == 0
+	versions := l.bucket.What == source.Versions
 	var first []byte
 	for i, o := range l.page.objects {
 		spare := &l.keys[i%2] // last may lie in the other one
@@ -295,20 +309,38 @@ func (l *lister) hand(count func(source.Entry)) (last []byte, passed bool, _ err
 			return nil, false, badListing.because(errors.New("a key beyond all measure"))
 		case !bytes.HasPrefix(key, []byte(l.bucket.Prefix)):
 			return nil, false, badListing.because(errors.New("a key without the prefix that was asked for"))
+		case versions && !o.dated:
+			return nil, false, badListing.because(errors.New("a version of which it is not said whether it is current"))
+		case versions && order == 0 && (first != nil || !begins):
+			// one more version of the same key
 		case order <= 0 && !l.bucket.OneChain:
 			if begins && first == nil {
 				continue
 			}
 			return nil, false, unordered.because(errors.New("keys out of order"))
-		case l.bucket.Until != nil && bytes.Compare(key, l.bucket.Until) > 0:
-			return last, true, nil
+		}
+		if passed || l.bucket.Until != nil && bytes.Compare(key, l.bucket.Until) > 0 {
+			if !passed { // of the rest only the order matters
+				l.lastKey, passed = append(l.lastKey[:0], last...), true
+			}
+			last = key
+			continue
 		}
 		if first == nil {
 			first = append(l.firstKey[:0], key...)
 			l.firstKey = first
 		}
-		count(source.Entry{Key: key, Size: o.size})
+		class := source.Current
+		if o.old {
+			class = source.Noncurrent
+		}
+		if !o.marker {
+			count(source.Entry{Class: class, Key: key, Size: o.size})
+		}
 		last = key
+	}
+	if passed {
+		return l.lastKey, true, nil
 	}
 	if first != nil && !l.bucket.OneChain {
 		l.learn(first, last)
@@ -328,6 +360,9 @@ func (l *lister) key(o object, spare *[]byte) []byte {
 // next returns the position behind the page whose last key is last.
 func (l *lister) next(last []byte) (position, error) {
 	p := &l.page
+	if l.bucket.What == source.Versions {
+		return l.nextVersion(last)
+	}
 	next := position{Version1: l.at.Version1, After: l.at.After}
 	if len(p.objects) > 0 && !l.bucket.OneChain {
 		next.After = bytes.Clone(last)

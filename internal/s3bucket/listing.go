@@ -22,6 +22,11 @@ const (
 type object struct {
 	key  []byte
 	size int64
+	// Of a listing of versions only.
+	version []byte
+	old     bool // not the current version
+	dated   bool // it is said whether it is the current version
+	marker  bool // says that the object was deleted, and holds nothing
 }
 
 // page is what a listing's answer says. Its bytes lie in the answer or in
@@ -37,7 +42,8 @@ type page struct {
 	truncated bool   // there is more
 	answered  bool   // the page says whether there is more
 	token     []byte // of version 2: how to go on
-	marker    []byte // of version 1: how to go on; percent-encoded if keys are
+	marker    []byte // of version 1 and of versions: how to go on; percent-encoded if keys are
+	versionID []byte // of versions: how to go on within the key
 	version1  bool   // what only answers of version 1 have was seen
 	version2  bool   // what only answers of version 2 have was seen
 
@@ -66,7 +72,7 @@ func (p *page) parse(body []byte) error {
 		return errors.Join(errNotListing, err)
 	}
 	switch string(s.local) {
-	case "ListBucketResult":
+	case "ListBucketResult", "ListVersionsResult":
 	case "Error":
 		f, err := p.parseFault()
 		p.fault = f
@@ -94,7 +100,7 @@ func (p *page) check() error {
 	if !p.answered {
 		return errors.New("the listing does not say whether it is complete")
 	}
-	if len(p.token) > maxTokenBytes || len(p.marker) > 3*maxKeyBytes {
+	if len(p.token) > maxTokenBytes || len(p.versionID) > maxTokenBytes || len(p.marker) > 3*maxKeyBytes {
 		return errors.New("a token beyond all measure")
 	}
 	return nil
@@ -103,8 +109,14 @@ func (p *page) check() error {
 // parseElement reads one child of the root.
 func (p *page) parseElement() (err error) {
 	switch string(p.scan.local) {
-	case "Contents":
-		return p.parseObject()
+	case "Contents", "Version":
+		return p.parseObject(false)
+	case "DeleteMarker":
+		return p.parseObject(true)
+	case "NextKeyMarker":
+		p.marker, err = p.text()
+	case "NextVersionIdMarker":
+		p.versionID, err = p.text()
 	case "Name":
 		p.bucket, err = p.text()
 	case "IsTruncated":
@@ -156,13 +168,13 @@ func (p *page) parseTruncated() error {
 	return nil
 }
 
-// parseObject reads one Contents.
-func (p *page) parseObject() error {
+// parseObject reads one Contents, Version, or DeleteMarker.
+func (p *page) parseObject(marker bool) error {
 	if len(p.objects) == maxPageEntries {
 		return fmt.Errorf("more than %d entries in one page", maxPageEntries)
 	}
 	var (
-		o               object
+		o               = object{marker: marker}
 		hasKey, hasSize bool
 		s               = &p.scan
 		depth           = s.depth
@@ -195,6 +207,13 @@ func (p *page) parseObject() error {
 				o.size, err = parseSize(value)
 			}
 			hasSize = true
+		case "VersionId":
+			o.version, err = p.text()
+		case "IsLatest":
+			if value, err = p.text(); err == nil {
+				o.dated = true
+				o.old = !bytes.EqualFold(bytes.TrimSpace(value), []byte("true"))
+			}
 		default:
 			err = s.skip()
 		}
@@ -202,7 +221,7 @@ func (p *page) parseObject() error {
 			return err
 		}
 	}
-	return p.add(o, hasKey && hasSize)
+	return p.add(o, hasKey && (hasSize || marker))
 }
 
 func (p *page) add(o object, complete bool) error {

@@ -41,21 +41,30 @@ func New(policy *egress.Policy, o egress.Options) *Opener {
 // Open opens b at the place where cursor was taken; nil is its beginning.
 // Nothing is sent yet.
 func (o *Opener) Open(_ context.Context, b source.Bucket, cursor []byte) (source.Source, error) {
-	l := &lister{opener: o, client: o.client, limits: o.limits, bucket: b, region: b.Region, regionKnown: b.Region != ""}
+	l, err := o.lister(b)
+	if err != nil {
+		return nil, err
+	}
+	if b.What == source.Uploads {
+		return openUploads(l, cursor)
+	}
+	if cursor == nil {
+		l.at.After = b.After
+	} else if err := json.Unmarshal(cursor, &l.at); err != nil {
+		return nil, badCursor.because(err)
+	}
+	// Version 1 has no tokens, so that one chain is not for it.
+	l.at.Version1 = b.What == source.Objects && (l.at.Version1 || !b.OneChain && o.onlyVersion1(b.Endpoint))
+	l.resumed = len(l.at.Token) > 0
+	return l, nil
+}
+
+// lister makes a lister of b that stands at the beginning.
+func (o *Opener) lister(b source.Bucket) (*lister, error) {
 	if _, bad := addressOf(b, b.Region); bad != nil {
 		return nil, bad
 	}
-	if cursor != nil {
-		if err := json.Unmarshal(cursor, &l.at); err != nil {
-			return nil, badCursor.because(err)
-		}
-	} else {
-		l.at.After = b.After
-	}
-	// Version 1 has no tokens, so that one chain is not for it.
-	l.at.Version1 = l.at.Version1 || !b.OneChain && o.onlyVersion1(b.Endpoint)
-	l.resumed = len(l.at.Token) > 0
-	return l, nil
+	return &lister{opener: o, client: o.client, limits: o.limits, bucket: b, region: b.Region, regionKnown: b.Region != ""}, nil
 }
 
 // Close closes the connections that are kept for further pages.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/minio/minio-go/v7/pkg/s3utils"
 	"github.com/minio/minio-go/v7/pkg/signer"
 
 	"github.com/purserhq/purser"
@@ -52,6 +53,12 @@ type answer struct {
 // send sends one request without a body, when the endpoint's turn has come, and
 // reads the answer. An error is ctx's or a *source.Error.
 func (l *lister) send(ctx context.Context, method string, query url.Values) (*answer, error) {
+	return l.sendTo(ctx, method, "", query)
+}
+
+// sendTo sends a request about one of the bucket's objects, as send does about
+// the bucket.
+func (l *lister) sendTo(ctx context.Context, method, key string, query url.Values) (*answer, error) {
 	at, bad := addressOf(l.bucket, l.region)
 	if bad != nil {
 		return nil, bad
@@ -60,6 +67,7 @@ func (l *lister) send(ctx context.Context, method string, query url.Values) (*an
 	if err := gate.enter(ctx); err != nil {
 		return nil, err
 	}
+	at.path += key
 	begin := time.Now()
 	a, err := l.exchange(ctx, at, method, query)
 	gate.leave(a, time.Since(begin))
@@ -72,7 +80,7 @@ func (l *lister) exchange(ctx context.Context, at address, method string, query 
 	defer cancel(nil)
 	defer after(l.limits.page, cancel, "the request").Stop()
 	var asked atomic.Bool
-	u := url.URL{Scheme: at.scheme, Host: at.host, Path: at.path, RawQuery: query.Encode()}
+	u := url.URL{Scheme: at.scheme, Host: at.host, Path: at.path, RawPath: s3utils.EncodePath(at.path), RawQuery: query.Encode()}
 	r, err := http.NewRequestWithContext(httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
 		WroteRequest: func(httptrace.WroteRequestInfo) { asked.Store(true) },
 	}), method, u.String(), nil)

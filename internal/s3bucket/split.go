@@ -71,7 +71,7 @@ func (l *lister) guess(narrow bool) []byte {
 }
 
 // probe returns the first key behind after, or nil.
-func (l *lister) probe(ctx context.Context, after []byte) (key []byte, err error) {
+func (l *lister) probe(ctx context.Context, after []byte) ([]byte, error) {
 	probe := &lister{
 		opener: l.opener, client: l.client, limits: l.limits, bucket: l.bucket, region: l.region, regionKnown: l.regionKnown,
 		at: position{Version1: l.at.Version1, After: after},
@@ -79,13 +79,9 @@ func (l *lister) probe(ctx context.Context, after []byte) (key []byte, err error
 	probe.bucket.Until = nil
 	defer func() { l.requests += probe.requests }()
 	for {
-		done, err := probe.step(ctx, 1, func(e source.Entry) {
-			if key == nil {
-				key = bytes.Clone(e.Key)
-			}
-		})
-		if err != nil || key != nil || done {
-			return key, err
+		done, err := probe.step(ctx, 1, func(source.Entry) {})
+		if err != nil || probe.firstKey != nil || done {
+			return probe.firstKey, err
 		}
 	}
 }
@@ -109,7 +105,7 @@ func (l *lister) Left() float64 {
 	}
 	until, common := l.bucket.Until, len(l.bucket.Prefix)
 	if until != nil {
-		common = commonPrefix(l.first, until)
+		common = min(commonPrefix(l.first, until), commonPrefix(l.first, l.at.After)) // a last page may end behind the bound
 	}
 	begin, now := l.alphabet.share(l.first, until, common), l.alphabet.share(l.at.After, until, common)
 	if now <= begin {

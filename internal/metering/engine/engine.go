@@ -31,20 +31,34 @@ type Span struct {
 	Until []byte `json:"until,omitempty"`
 	// Cursor is where its source goes on; nil is the beginning.
 	Cursor []byte `json:"cursor,omitempty"`
+	// What says which listing of a bucket it is a stretch of.
+	What source.Listing `json:"what,omitempty"`
 }
 
 // Work is what is left of a place.
 type Work struct {
 	// OneChain says that the place cannot be cut; there is one span then.
 	OneChain bool `json:"oneChain,omitempty"`
+	// Listings are those of the whole place, also of those that are done.
+	Listings []source.Listing `json:"listings,omitempty"`
 	// Part says that spans of the place are counted elsewhere, so that it cannot
 	// turn to one chain any more: the failure that calls for one then ends the run.
 	Part  bool   `json:"part,omitempty"`
 	Spans []Span `json:"spans"`
 }
 
-// All is a place of which nothing was counted.
-func All() Work { return Work{Spans: []Span{{}}} }
+// All is a place of which nothing was counted, of a bucket by these listings;
+// none is one without a name, as trees have it.
+func All(listings ...source.Listing) Work {
+	w := Work{Spans: []Span{}, Listings: listings}
+	for _, what := range listings {
+		w.Spans = append(w.Spans, Span{What: what})
+	}
+	if len(listings) == 0 {
+		w.Spans = append(w.Spans, Span{})
+	}
+	return w
+}
 
 // Page collects what one step hands out.
 type Page interface {
@@ -92,6 +106,7 @@ type Engine struct {
 	changed  *sync.Cond // mu; something below has changed
 	oneChain bool
 	part     bool
+	listings []source.Listing // of the whole place
 	waiting  []*span
 	busy     map[*span]struct{}
 	idle     int // workers without a span
@@ -104,8 +119,11 @@ type Engine struct {
 
 // New makes an Engine for what is left of a place.
 func New(w Work, o Options) *Engine {
-	e := &Engine{o: o, oneChain: w.OneChain, part: w.Part, busy: make(map[*span]struct{})}
+	e := &Engine{o: o, oneChain: w.OneChain, part: w.Part, listings: w.Listings, busy: make(map[*span]struct{})}
 	e.changed = sync.NewCond(&e.mu)
+	if len(e.listings) == 0 {
+		e.listings = []source.Listing{source.Objects}
+	}
 	for _, s := range w.Spans {
 		e.waiting = append(e.waiting, &span{Span: s})
 	}
@@ -150,8 +168,10 @@ func (e *Engine) fallBack(err error) bool {
 		return false
 	}
 	e.o.Forget()
-	e.oneChain, e.err = true, nil
-	e.waiting = []*span{{}}
+	e.oneChain, e.err, e.waiting = true, nil, nil
+	for _, what := range e.listings {
+		e.waiting = append(e.waiting, &span{Span: Span{What: what}})
+	}
 	return true
 }
 
@@ -168,7 +188,7 @@ func (e *Engine) Stop() {
 func (e *Engine) Save(fn func(w Work)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	w := Work{OneChain: e.oneChain, Part: e.part}
+	w := Work{OneChain: e.oneChain, Part: e.part, Listings: e.listings}
 	for _, s := range e.waiting {
 		w.Spans = append(w.Spans, s.Span)
 	}
@@ -386,7 +406,7 @@ func (e *Engine) cut(ctx context.Context, s *span, src source.Splitter) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.waiting = append(e.waiting, &span{Span: Span{After: at, Until: s.Until}})
+	e.waiting = append(e.waiting, &span{Span: Span{What: s.What, After: at, Until: s.Until}})
 	s.Until = at
 	s.left /= 2
 	e.changed.Broadcast()

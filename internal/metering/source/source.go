@@ -15,8 +15,21 @@ import (
 	"github.com/purserhq/purser"
 )
 
+// Class says why an entry takes up storage.
+type Class uint8
+
+const (
+	// Current is what is there for everybody to see.
+	Current Class = iota
+	// Noncurrent is an older version of an object, or one that was deleted.
+	Noncurrent
+	// Unfinished is the parts of an upload that was never completed.
+	Unfinished
+)
+
 // Entry is one thing that takes up storage.
 type Entry struct {
+	Class Class
 	// Key is the object's key, or the file's path below the tree's root with
 	// slashes. It is only valid until the call that hands it out returns.
 	Key []byte
@@ -86,6 +99,26 @@ type Detector interface {
 	DetectedRegion() string
 }
 
+// Listing is one of the lists that a bucket keeps.
+type Listing string
+
+const (
+	// Objects are the current versions of objects.
+	Objects Listing = ""
+	// Versions are all versions of objects, and replace Objects.
+	Versions Listing = "versions"
+	// Uploads are the uploads that were not completed.
+	Uploads Listing = "uploads"
+)
+
+// Survey is what a bucket must be read for so that all it holds is counted.
+type Survey struct {
+	Listings []Listing
+	Requests int64
+	// Incomplete says what will be missing all the same.
+	Incomplete *purser.ScanError
+}
+
 // Bucket is all that is needed to open a bucket; a nil cursor opens it at its
 // beginning. Likewise Tree.
 type Bucket struct {
@@ -106,6 +139,8 @@ type Bucket struct {
 	// After and Until restrict it further, to keys behind After and up to Until;
 	// nil is no bound.
 	After, Until []byte
+	// What says which of the bucket's listings is read.
+	What Listing
 	// OneChain says that nothing may be skipped or cut, because the store does not
 	// list in the order of keys: the bounds are nil, and the source goes on by the
 	// store's own tokens only.

@@ -1,0 +1,167 @@
+package s3bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+// nextVersion returns the position behind a page of versions whose last key is
+// last. A page may end between two versions of a key.
+func (l *lister) nextVersion(last []byte) (position, error) {
+	p := &l.page
+	next := position{After: bytes.Clone(last)}
+	if !p.truncated {
+		return next, nil
+	}
+	next.Version = bytes.Clone(p.versionID)
+	if len(p.marker) > 0 {
+		next.After = bytes.Clone(p.marker)
+		if p.encoded {
+			next.After = unescape(nil, p.marker)
+		}
+	} else if n := len(p.objects); n > 0 && len(next.Version) == 0 {
+		next.Version = bytes.Clone(p.objects[n-1].version)
+	}
+	next.Chain = l.at.Chain
+	if bytes.Compare(next.After, last) < 0 || !next.Chain.follow(append(bytes.Clone(next.After), next.Version...)) {
+		return position{}, noProgress.because(errors.New("versions that lead nowhere"))
+	}
+	return next, nil
+}
+
+// Survey finds out which listings a bucket must be read by: those of versions if
+// it keeps any, since what is not current is stored and billed too, and that of
+// unfinished uploads. What it may not find out makes the result incomplete.
+func (o *Opener) Survey(ctx context.Context, b source.Bucket) (survey source.Survey, _ error) {
+	b.What = source.Objects
+	l, err := o.lister(b)
+	if err != nil {
+		return survey, err
+	}
+	survey.Listings = []source.Listing{source.Objects, source.Uploads}
+	defer func() { survey.Requests = l.requests }()
+	if err := l.findRegion(ctx); err != nil {
+		return survey, err
+	}
+	versioned, err := l.versioned(ctx)
+	if err != nil {
+		return survey, err
+	}
+	switch versioned {
+	case yes:
+		survey.Listings[0] = source.Versions
+	case unknown:
+		survey.Incomplete = &purser.ScanError{
+			Code:    source.CodeAccessDenied,
+			Message: "It could not be found out whether the bucket keeps older versions, which are stored and billed too.",
+			Hint:    "Grant the access key s3:GetBucketVersioning and s3:ListBucketVersions on the bucket.",
+		}
+	}
+	return survey, nil
+}
+
+// answerTo is the answer to a question that a key may not be allowed to ask.
+type answerTo int
+
+const (
+	no answerTo = iota
+	yes
+	unknown
+)
+
+// versioned asks whether the bucket keeps, or has kept, versions; and if it may
+// not ask that, whether it may list them, which is as good.
+func (l *lister) versioned(ctx context.Context) (answerTo, error) {
+	a, err := l.ask(ctx, url.Values{"versioning": {""}})
+	if err != nil {
+		return unknown, err
+	}
+	switch {
+	case a.status == http.StatusOK:
+		status, err := l.page.parseVersioning(a.body)
+		if err != nil {
+			return unknown, badListing.because(err)
+		}
+		if status == "" {
+			return no, nil
+		}
+		return yes, nil
+	case a.status != http.StatusForbidden && a.status < 500 || a.status == http.StatusNotImplemented:
+		return l.alive(ctx, a) // a server that does not know versions
+	case a.status != http.StatusForbidden:
+		return unknown, l.accept(a)
+	}
+	a, err = l.ask(ctx, url.Values{"versions": {""}, "max-keys": {"1"}, "prefix": {l.bucket.Prefix}})
+	switch {
+	case err != nil:
+		return unknown, err
+	case a.status == http.StatusOK:
+		return yes, nil
+	case a.status >= 500:
+		return unknown, l.accept(a)
+	}
+	return unknown, nil
+}
+
+// alive tells a server that does not know the question from one that refuses
+// all of them: that one's own error is more telling.
+func (l *lister) alive(ctx context.Context, a *answer) (answerTo, error) {
+	var e *source.Error
+	if errors.As(l.accept(a), &e) && e.Code != source.CodeServerError && e.Code != source.CodeNotS3 {
+		return unknown, e
+	}
+	return no, nil
+}
+
+// ask sends a question about the bucket, and once more for the region that the
+// answer names.
+func (l *lister) ask(ctx context.Context, query url.Values) (*answer, error) {
+	for {
+		a, err := l.send(ctx, http.MethodGet, query)
+		if err != nil {
+			return nil, err
+		}
+		region := l.namedRegion(a)
+		if region == "" || l.regionRetried {
+			return a, nil
+		}
+		l.region, l.regionRetried = region, true
+	}
+}
+
+// parseVersioning reads the answer to GetBucketVersioning: Enabled, Suspended, or
+// nothing.
+func (p *page) parseVersioning(body []byte) (status string, _ error) {
+	*p = page{objects: p.objects[:0], spare: p.spare[:0]}
+	s := &p.scan
+	s.reset(body)
+	if found, err := s.next(); err != nil || found != tokenOpen || string(s.local) != "VersioningConfiguration" {
+		return "", errors.Join(errNotListing, err)
+	}
+	for {
+		found, err := s.next()
+		switch {
+		case err != nil:
+			return "", err
+		case found == tokenEnd:
+			return status, nil
+		case found != tokenOpen:
+		case string(s.local) == "Status":
+			text, err := p.text()
+			if err != nil {
+				return "", err
+			}
+			status = clip(bytes.TrimSpace(text))
+		default:
+			if err := s.skip(); err != nil {
+				return "", err
+			}
+		}
+	}
+}
