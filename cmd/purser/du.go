@@ -34,7 +34,7 @@ names once, symbolic links and other mounts not at all.`
 // duOptions are the flags of purser du.
 type duOptions struct {
 	endpoint, region, profile, signature string
-	anonymous                            bool
+	anonymous, all                       bool
 	depth, ranges                        int
 }
 
@@ -53,6 +53,7 @@ func newDuCommand(e *environment) *cobra.Command {
 	flags.StringVar(&o.profile, "profile", "", "`NAME` of the profile in ~/.aws/credentials (environment AWS_PROFILE)")
 	flags.StringVar(&o.signature, "signature-version", "v4", "`VERSION` of the signature, v4 or v2")
 	flags.BoolVar(&o.anonymous, "anonymous", false, "sign nothing, for buckets that are open to everybody")
+	flags.BoolVar(&o.all, "all", false, "count older versions and unfinished uploads too")
 	flags.IntVarP(&o.depth, "depth", "d", 0, "show folders down to this `DEPTH` apart")
 	flags.IntVar(&o.ranges, "ranges", 16, "list at most `N` parts of a bucket at once")
 	e.jsonFlag(cmd)
@@ -110,11 +111,15 @@ func (e *environment) duPlace(place string, o duOptions, m *measurement) (openSp
 		return nil, err
 	}
 	b.Bucket, b.Prefix, _ = strings.Cut(rest, "/")
-	m.folders.skip = len(b.Prefix)
+	// Folders are told apart behind the place's own name, whole or not.
+	m.folders.skip = len(strings.TrimSuffix(b.Prefix, "/"))
 	buckets := s3bucket.New(egress.Unrestricted(), egress.Options{})
+	if o.all {
+		m.survey = func(ctx context.Context) (source.Survey, error) { return buckets.Survey(ctx, b) }
+	}
 	return func(ctx context.Context, s engine.Span, oneChain bool) (source.Source, error) {
 		part := b
-		part.After, part.Until, part.OneChain = s.After, s.Until, oneChain
+		part.What, part.After, part.Until, part.OneChain = s.What, s.After, s.Until, oneChain
 		return buckets.Open(ctx, part, s.Cursor)
 	}, nil
 }
@@ -167,7 +172,16 @@ func (e *environment) awsCredentials(profile string) (accessKey string, secret, 
 
 // run measures.
 func (m *measurement) run(ctx context.Context, open openSpan, o duOptions) error {
-	m.engine = engine.New(engine.All(), engine.Options{
+	work := engine.All()
+	if m.survey != nil {
+		found, err := m.survey(ctx)
+		m.requests.Add(found.Requests)
+		if err != nil {
+			return err
+		}
+		work, m.incomplete = engine.All(found.Listings...), found.Incomplete
+	}
+	m.engine = engine.New(work, engine.Options{
 		Open: open, Workers: o.ranges, Retries: 5,
 		NewPage: func() engine.Page { return &duPage{folders: newFolders(o.depth), skip: m.folders.skip} },
 		Add:     m.add, Spent: func(n int64) { m.requests.Add(n) }, Forget: m.forget,

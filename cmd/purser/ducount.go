@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,6 +20,7 @@ import (
 // measurement is what purser du has found so far.
 type measurement struct {
 	place  string
+	survey func(context.Context) (source.Survey, error) // nil if only objects count
 	engine *engine.Engine
 	took   time.Duration
 
@@ -26,27 +28,40 @@ type measurement struct {
 	objects, bytes, requests atomic.Int64
 
 	// Of the workers' own: only one of them adds at a time.
-	folders    *folders
-	method     string
-	incomplete *purser.ScanError
+	noncurrent, unfinished int64 // parts of bytes
+	folders                *folders
+	method                 string
+	incomplete             *purser.ScanError
 }
 
 // duPage is what one step hands out.
 type duPage struct {
-	objects, bytes int64
-	folders        *folders
-	skip           int
+	objects, bytes         int64
+	noncurrent, unfinished int64 // parts of bytes
+	folders                *folders
+	skip                   int
 }
 
 func (p *duPage) Reset() {
-	p.objects, p.bytes = 0, 0
+	p.objects, p.bytes, p.noncurrent, p.unfinished = 0, 0, 0, 0
 	clear(p.folders.sums)
 }
 
 func (p *duPage) Count(e source.Entry) {
-	p.objects++
 	p.bytes += e.Size
-	p.folders.count(e.Key[p.skip:], e.Size)
+	objects := int64(0)
+	switch e.Class {
+	case source.Noncurrent:
+		p.noncurrent += e.Size
+	case source.Unfinished:
+		p.unfinished += e.Size
+	default:
+		objects = max(1, e.Objects)
+	}
+	p.objects += objects
+	if p.folders.depth > 0 {
+		p.folders.count(e.Key[min(p.skip, len(e.Key)):], objects, e.Size)
+	}
 }
 
 var errTooMuch = errors.New("the place claims to hold more than can be")
@@ -58,6 +73,8 @@ func (m *measurement) add(p engine.Page, step source.Step, from source.Source) e
 	if m.bytes.Add(page.bytes) < 0 {
 		return errTooMuch
 	}
+	m.noncurrent += page.noncurrent
+	m.unfinished += page.unfinished
 	m.folders.merge(page.folders)
 	m.method = from.Method()
 	if step.Incomplete != nil {
@@ -69,6 +86,7 @@ func (m *measurement) add(p engine.Page, step source.Step, from source.Source) e
 func (m *measurement) forget() {
 	m.objects.Store(0)
 	m.bytes.Store(0)
+	m.noncurrent, m.unfinished = 0, 0
 	clear(m.folders.sums)
 }
 
@@ -84,8 +102,11 @@ type folderSum struct{ objects, bytes int64 }
 func newFolders(depth int) *folders { return &folders{depth: depth, sums: map[string]folderSum{}} }
 
 // count counts an entry for each folder that it is in.
-func (f *folders) count(key []byte, size int64) {
+func (f *folders) count(key []byte, objects, size int64) {
 	end := 0
+	if len(key) > 0 && key[0] == '/' {
+		key = key[1:] // the place itself was named without it
+	}
 	for range f.depth {
 		i := bytes.IndexByte(key[end:], '/')
 		if i < 0 {
@@ -93,7 +114,7 @@ func (f *folders) count(key []byte, size int64) {
 		}
 		end += i + 1
 		sum := f.sums[string(key[:end])]
-		f.sums[string(key[:end])] = folderSum{sum.objects + 1, sum.bytes + size}
+		f.sums[string(key[:end])] = folderSum{sum.objects + objects, sum.bytes + size}
 	}
 }
 
@@ -113,6 +134,8 @@ func (f *folders) sorted() []string {
 type duJSON struct {
 	Place      string         `json:"place"`
 	Bytes      int64          `json:"bytes"`
+	Noncurrent int64          `json:"noncurrent,omitempty"` // of bytes
+	Unfinished int64          `json:"unfinished,omitempty"` // of bytes
 	Objects    int64          `json:"objects"`
 	Requests   int64          `json:"requests"`
 	Seconds    float64        `json:"seconds"`
@@ -130,7 +153,7 @@ type duFolderJSON struct {
 
 func (e *environment) printDu(m *measurement) error {
 	document := duJSON{
-		Place: m.place, Bytes: m.bytes.Load(), Objects: m.objects.Load(), Requests: m.requests.Load(),
+		Place: m.place, Bytes: m.bytes.Load(), Noncurrent: m.noncurrent, Unfinished: m.unfinished, Objects: m.objects.Load(), Requests: m.requests.Load(),
 		Seconds: m.took.Seconds(), Method: m.method, Complete: m.incomplete == nil,
 	}
 	people := newTable(">SIZE", ">OBJECTS", "PLACE")
@@ -138,6 +161,10 @@ func (e *environment) printDu(m *measurement) error {
 		sum := m.folders.sums[folder]
 		document.Folders = append(document.Folders, duFolderJSON{folder, sum.bytes, sum.objects})
 		people.row(purser.Bytes(sum.bytes).Human(), fmt.Sprint(sum.objects), plain(strings.TrimSuffix(m.place, "/")+"/"+folder))
+	}
+	if m.survey != nil {
+		people.row(purser.Bytes(m.noncurrent).Human(), "", plain(m.place)+" (older versions)")
+		people.row(purser.Bytes(m.unfinished).Human(), "", plain(m.place)+" (unfinished uploads)")
 	}
 	people.row(purser.Bytes(document.Bytes).Human(), fmt.Sprint(document.Objects), plain(m.place))
 	if m.incomplete != nil {

@@ -103,9 +103,10 @@ func wire(c config.Server, o *opened, log *slog.Logger) (*app, error) {
 	utilizationService := utilization.New(utilization.Options{
 		Store: o.store, Changes: changes, ScanInterval: c.ScanInterval, Now: time.Now,
 	})
+	buckets := s3bucket.New(o.policy, egress.Options{})
 	meteringService, err := metering.New(metering.Options{
 		Store: o.store, Changes: changes, Opener: o.keyring,
-		OpenBucket: s3bucket.New(o.policy, egress.Options{}).Open, OpenTree: posixtree.New(log).Open,
+		OpenBucket: buckets.Open, SurveyBucket: buckets.Survey, OpenTree: posixtree.New(log).Open,
 		Sites: sites, Trees: c.Trees, ScanInterval: c.ScanInterval, Logger: log,
 		Observer: metering.Observer{ScanEnded: m.observeScan, SliceEnded: m.observeSlice},
 	})

@@ -71,14 +71,22 @@ type counts struct {
 }
 
 // add counts one entry and reports false, having changed nothing, if no store
-// can hold what would be the sum.
-func (c *counts) add(at slot, size int64) bool {
+// can hold what would be the sum. Only what is current is an object.
+func (c *counts) add(at slot, class source.Class, size int64) bool {
 	if size < 0 || size > maxSourceBytes-c.bytes {
 		return false
 	}
 	c.bytes += size
-	c.slots[at].Objects++
-	c.slots[at].Current += purser.Bytes(size)
+	t := &c.slots[at]
+	switch class {
+	case source.Noncurrent:
+		t.Noncurrent += purser.Bytes(size)
+	case source.Unfinished:
+		t.Unfinished += purser.Bytes(size)
+	default:
+		t.Objects++
+		t.Current += purser.Bytes(size)
+	}
 	return true
 }
 
@@ -136,7 +144,7 @@ func (p *page) Reset() { p.counts, p.absurd = counts{}, false }
 
 func (p *page) Count(e source.Entry) {
 	at := p.classify.slot(e.Key)
-	if !p.counts.add(at, e.Size) {
+	if !p.counts.add(at, e.Class, e.Size) {
 		p.absurd = true
 		return
 	}

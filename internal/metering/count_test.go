@@ -155,14 +155,14 @@ func TestCountsNeverOverflow(t *testing.T) {
 	var sum counts
 	for i := range 100 {
 		var one counts
-		if !one.add(0, maxSourceBytes) {
+		if !one.add(0, source.Current, maxSourceBytes) {
 			t.Fatal("the limit itself is refused")
 		}
 		if merged := sum.merge(&one); merged != (i == 0) {
 			t.Fatalf("merge %d: %t", i, merged)
 		}
 	}
-	if sum.add(1, 1) || sum.add(1, math.MaxInt64) || sum.add(1, -1) || sum.bytes != maxSourceBytes {
+	if sum.add(1, source.Current, 1) || sum.add(1, source.Current, math.MaxInt64) || sum.add(1, source.Current, -1) || sum.bytes != maxSourceBytes {
 		t.Errorf("counts went past the limit: %+v", sum)
 	}
 }

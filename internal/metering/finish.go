@@ -82,8 +82,10 @@ func (sl *slice) save(ctx context.Context, change func(tx *store.Tx, r *store.Ra
 			return err
 		}
 		r, kept := sl.claimed, &sl.kept
-		if r.Cursor, err = json.Marshal(kept.work); err != nil {
-			return err
+		if kept.work.Spans != nil { // else nothing has begun
+			if r.Cursor, err = json.Marshal(kept.work); err != nil {
+				return err
+			}
 		}
 		r.Tallies, r.Requests, r.Incomplete = kept.sums.tallies(), kept.requests, kept.incomplete
 		r.LeaseUntil = now.Add(s.times.lease)

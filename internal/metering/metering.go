@@ -48,7 +48,10 @@ type Options struct {
 	// OpenBucket and OpenTree open a source at a cursor; nil is its beginning.
 	OpenBucket func(ctx context.Context, b source.Bucket, cursor []byte) (source.Source, error)
 	OpenTree   func(ctx context.Context, t source.Tree, cursor []byte) (source.Source, error)
-	Sites      purser.Sites
+	// SurveyBucket finds out which listings a bucket must be read by; nil means
+	// that of objects.
+	SurveyBucket func(ctx context.Context, b source.Bucket) (source.Survey, error)
+	Sites        purser.Sites
 	// Trees are what the operator has configured; none is fine.
 	Trees []purser.Tree
 	// ScanInterval is how often every source is scanned; 0 means hourly.

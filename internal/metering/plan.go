@@ -132,14 +132,24 @@ func fingerprint(kind string, what any) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:8]) >> 1) // the shift leaves 63 bits
 }
 
-// open opens a part of the source. The secret is opened here and nowhere else,
-// and goes no further than the source.
+// open opens a part of the source.
 func (s *Service) open(ctx context.Context, p *plan, part engine.Span, oneChain bool) (source.Source, error) {
 	if p.source.ProviderID == "" {
 		return s.OpenTree(ctx, p.tree, part.Cursor)
 	}
+	bucket, err := s.unseal(p)
+	if err != nil {
+		return nil, err
+	}
+	bucket.What, bucket.After, bucket.Until, bucket.OneChain = part.What, part.After, part.Until, oneChain
+	return s.OpenBucket(ctx, bucket, part.Cursor)
+}
+
+// unseal returns the bucket with its secret, which is opened here and nowhere
+// else, and goes no further than the source.
+func (s *Service) unseal(p *plan) (source.Bucket, error) {
 	if !p.located {
-		return nil, &source.Error{ScanError: purser.ScanError{
+		return source.Bucket{}, &source.Error{ScanError: purser.ScanError{
 			Code:    source.CodeEndpointMissing,
 			Message: "The site of this bucket has no endpoint yet.",
 			Hint:    "Set the provider's endpoint, or have the operator give the site one (--site).",
@@ -149,7 +159,7 @@ func (s *Service) open(ctx context.Context, p *plan, part engine.Span, oneChain 
 		Team: p.source.TeamID, Provider: p.source.ProviderID, Field: seal.SecretAccessKey, Version: p.credential.Version,
 	})
 	if err != nil {
-		return nil, &source.Error{
+		return source.Bucket{}, &source.Error{
 			ScanError: purser.ScanError{
 				Code:    source.CodeInternal,
 				Message: "The stored secret of this provider cannot be opened.",
@@ -160,6 +170,5 @@ func (s *Service) open(ctx context.Context, p *plan, part engine.Span, oneChain 
 	}
 	bucket := p.bucket
 	bucket.Secret = secret
-	bucket.After, bucket.Until, bucket.OneChain = part.After, part.Until, oneChain
-	return s.OpenBucket(ctx, bucket, part.Cursor)
+	return bucket, nil
 }

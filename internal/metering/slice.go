@@ -137,7 +137,7 @@ func (s *Service) planForScan(ctx context.Context, tx *store.Tx, r store.Range) 
 
 func (s *Service) newSlice(r store.Range, p *plan, log *slog.Logger) (*slice, error) {
 	now := time.Now()
-	begin := state{work: engine.All(), sums: countsOf(r.Tallies), requests: r.Requests, incomplete: r.Incomplete}
+	begin := state{sums: countsOf(r.Tallies), requests: r.Requests, incomplete: r.Incomplete}
 	if r.Cursor != nil {
 		if err := json.Unmarshal(r.Cursor, &begin.work); err != nil {
 			return nil, &purser.Error{Kind: purser.KindInternal, Op: "metering.newSlice", Err: err}
@@ -184,6 +184,11 @@ var errSlow = &source.Error{
 // steps has the engine count, saves now and then, and ends it when the time of
 // the slice is over.
 func (sl *slice) steps(ctx context.Context) (err error) {
+	if sl.now.work.Spans == nil {
+		if err := sl.survey(ctx); err != nil {
+			return sourceError(err)
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	sl.engine = sl.newEngine()
 	var failed error // of the engine; written before ended is closed
@@ -227,6 +232,27 @@ func (sl *slice) steps(ctx context.Context) (err error) {
 	}
 }
 
+// survey decides what there is to read, at the beginning of a scan.
+func (sl *slice) survey(ctx context.Context) error {
+	s := sl.service
+	if sl.plan.source.ProviderID == "" || s.SurveyBucket == nil {
+		sl.now.work = engine.All()
+		return nil
+	}
+	bucket, err := s.unseal(sl.plan)
+	if err != nil {
+		return err
+	}
+	found, err := s.SurveyBucket(ctx, bucket)
+	sl.now.requests += found.Requests
+	sl.kept.requests = sl.now.requests // they were sent, whatever came of it
+	if err != nil {
+		return err
+	}
+	sl.now.work, sl.now.incomplete = engine.All(found.Listings...), found.Incomplete
+	return nil
+}
+
 func (sl *slice) newEngine() *engine.Engine {
 	workers := 1
 	if sl.plan.source.ProviderID != "" {
@@ -243,7 +269,7 @@ func (sl *slice) newEngine() *engine.Engine {
 		NewPage: func() engine.Page { return &page{classify: &sl.plan.classify} },
 		Add:     sl.add,
 		Spent:   func(requests int64) { sl.now.requests += requests },
-		Forget:  func() { sl.now.sums, sl.now.incomplete = counts{}, nil },
+		Forget:  func() { sl.now.sums = counts{} },
 		Workers: workers, Retries: sl.service.times.retries,
 	})
 }

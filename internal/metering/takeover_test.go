@@ -186,7 +186,7 @@ func fill(t *rapid.T, bucket *place, folder string) store.Tallies {
 	bucket.set(func(p *place) { p.entries, p.pageSize = nil, size })
 	for i, key := range keys {
 		bucket.put(entry(folder+key, int64(1)<<i))
-		sums.add(slotOf(categories[key[0]]), int64(1)<<i)
+		sums.add(slotOf(categories[key[0]]), source.Current, int64(1)<<i)
 	}
 	return sums.tallies()
 }
