@@ -93,7 +93,7 @@ func (l *lister) versioned(ctx context.Context) (answerTo, error) {
 		}
 		return yes, nil
 	case a.status != http.StatusForbidden && a.status < 500 || a.status == http.StatusNotImplemented:
-		return l.alive(ctx, a) // a server that does not know versions
+		return l.alive(a) // a server that does not know versions
 	case a.status != http.StatusForbidden:
 		return unknown, l.accept(a)
 	}
@@ -111,7 +111,7 @@ func (l *lister) versioned(ctx context.Context) (answerTo, error) {
 
 // alive tells a server that does not know the question from one that refuses
 // all of them: that one's own error is more telling.
-func (l *lister) alive(ctx context.Context, a *answer) (answerTo, error) {
+func (l *lister) alive(a *answer) (answerTo, error) {
 	var e *source.Error
 	if errors.As(l.accept(a), &e) && e.Code != source.CodeServerError && e.Code != source.CodeNotS3 {
 		return unknown, e

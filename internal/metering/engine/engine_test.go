@@ -1,0 +1,226 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/engine"
+	"github.com/purserhq/purser/internal/metering/source"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// numbers is a place whose entries are the numbers below n, of size 1 each; keys
+// are numbers too. Ten come with each step.
+type numbers struct {
+	after, until int // the next one, and the one behind the last
+	// before is called at the beginning of each step and may fail it.
+	before func(at int) error
+}
+
+func key(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) } //nolint:gosec // small
+
+func number(key []byte, otherwise int) int {
+	if key == nil {
+		return otherwise
+	}
+	return int(binary.BigEndian.Uint32(key))
+}
+
+func (s *numbers) Step(_ context.Context, count func(source.Entry)) (source.Step, error) {
+	if s.before != nil {
+		if err := s.before(s.after); err != nil {
+			return source.Step{Requests: 1}, err
+		}
+	}
+	for end := min(s.after+10, s.until); s.after < end; s.after++ {
+		count(source.Entry{Key: key(s.after), Size: 1})
+	}
+	return source.Step{Requests: 1, Done: s.after == s.until}, nil
+}
+
+func (s *numbers) Split(context.Context) ([]byte, int64, error) {
+	if s.until-s.after < 2 {
+		return nil, 1, nil
+	}
+	s.until = s.after + (s.until-s.after)/2
+	return key(s.until), 1, nil
+}
+
+func (s *numbers) Left() float64  { return float64(s.until-s.after) / 10 }
+func (s *numbers) Cursor() []byte { return key(s.after) }
+func (s *numbers) Method() string { return "count" }
+func (s *numbers) Close() error   { return nil }
+
+type page struct{ n int }
+
+func (p *page) Reset()             { p.n = 0 }
+func (p *page) Count(source.Entry) { p.n++ }
+
+// count is an engine over numbers and what it has come to.
+type count struct {
+	*engine.Engine
+	sum, requests int
+	atOnce, most  atomic.Int64
+}
+
+func newCount(w engine.Work, n, workers, retries int, before func(at int) error) *count {
+	c := &count{}
+	c.Engine = engine.New(w, engine.Options{
+		Open: func(_ context.Context, s engine.Span, _ bool) (source.Source, error) {
+			from := number(s.Cursor, number(s.After, 0))
+			return &numbers{after: from, until: number(s.Until, n), before: func(at int) error {
+				now := c.atOnce.Add(1)
+				defer c.atOnce.Add(-1)
+				for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
+				}
+				if before == nil {
+					return nil
+				}
+				return before(at)
+			}}, nil
+		},
+		NewPage: func() engine.Page { return &page{} },
+		Add: func(p engine.Page, st source.Step, _ source.Source) error {
+			c.sum += p.(*page).n
+			c.requests += int(st.Requests)
+			return nil
+		},
+		Spent: func(n int64) { c.requests += int(n) }, Forget: func() { c.sum = 0 },
+		Workers: workers, Retries: retries,
+	})
+	return c
+}
+
+func temporary() error {
+	return &source.Error{ScanError: purser.ScanError{Code: source.CodeThrottled}, Temporary: true}
+}
+
+func TestAllWorkersAreUsed(t *testing.T) {
+	t.Parallel()
+	c := newCount(engine.All(), 5000, 8, 0, func(int) error { time.Sleep(time.Millisecond); return nil })
+	if err := c.Run(t.Context()); err != nil || c.sum != 5000 {
+		t.Fatalf("counted %d, error %v", c.sum, err)
+	}
+	if most := c.most.Load(); most != 8 {
+		t.Errorf("%d workers were busy at once, want 8", most)
+	}
+	if c.requests > 5000/10+100 {
+		t.Errorf("%d requests for 500 pages", c.requests)
+	}
+}
+
+func TestStepsAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	var failed sync.Map
+	once := func(at int) error {
+		if _, before := failed.LoadOrStore(at, true); !before && at%30 == 0 {
+			return temporary()
+		}
+		return nil
+	}
+	if c := newCount(engine.All(), 300, 2, 1, once); c.Run(t.Context()) != nil || c.sum != 300 {
+		t.Errorf("counted %d", c.sum)
+	}
+	c := newCount(engine.All(), 300, 2, 1, func(int) error { return temporary() })
+	var problem *source.Error
+	if err := c.Run(t.Context()); !errors.As(err, &problem) || problem.Code != source.CodeThrottled || c.sum != 0 {
+		t.Errorf("counted %d, error %v", c.sum, err)
+	}
+	if c.requests < 2 {
+		t.Errorf("%d requests", c.requests)
+	}
+}
+
+func TestPanicIsAnError(t *testing.T) {
+	t.Parallel()
+	c := newCount(engine.All(), 100, 3, 0, func(at int) error {
+		if at == 50 {
+			panic("out of nowhere")
+		}
+		return nil
+	})
+	if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "out of nowhere") {
+		t.Errorf("error %v", err)
+	}
+	left := 0
+	c.Save(func(w engine.Work) {
+		for _, s := range w.Spans {
+			left += number(s.Until, 100) - number(s.Cursor, number(s.After, 0))
+		}
+	})
+	if c.sum+left != 100 {
+		t.Errorf("counted %d and left %d of 100", c.sum, left)
+	}
+}
+
+// TestStopGetsSomewhere stops at once, again and again.
+func TestStopGetsSomewhere(t *testing.T) {
+	t.Parallel()
+	work, sum := engine.All(), 0
+	for lives := 0; len(work.Spans) > 0; lives++ {
+		if lives > 200 {
+			t.Fatalf("%d of 1000 after %d lives", sum, lives)
+		}
+		c := newCount(work, 1000, 4, 0, nil)
+		c.Stop()
+		if err := c.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		sum += c.sum
+		c.Save(func(w engine.Work) { work = w })
+	}
+	if sum != 1000 {
+		t.Errorf("counted %d", sum)
+	}
+}
+
+// TestGiving leaves spans to another engine, and takes one back.
+func TestGiving(t *testing.T) {
+	t.Parallel()
+	var given []*engine.Work
+	var c *count
+	c = newCount(engine.All(), 2000, 1, 0, func(at int) error {
+		if at%100 == 50 {
+			if w := c.Give(); w != nil {
+				given = append(given, w)
+			}
+		}
+		return nil
+	})
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(given) == 0 {
+		t.Fatal("nothing was given")
+	}
+	sum := c.sum
+	for i, w := range given {
+		if i == 0 {
+			again := newCount(engine.Work{Spans: []engine.Span{}}, 2000, 1, 0, nil)
+			again.TakeBack(w)
+			if err := again.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			sum += again.sum
+			continue
+		}
+		other := newCount(*w, 2000, 2, 0, nil)
+		if err := other.Run(t.Context()); err != nil || !w.Part {
+			t.Fatal(err, w)
+		}
+		sum += other.sum
+	}
+	if sum != 2000 {
+		t.Errorf("counted %d of 2000, in %d parts", sum, len(given)+1)
+	}
+}
