@@ -27,7 +27,7 @@ type numbers struct {
 	before func(at int) error
 }
 
-func key(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) } //nolint:gosec // small
+func key(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
 
 func number(key []byte, otherwise int) int {
 	if key == nil {
