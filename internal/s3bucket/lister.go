@@ -83,6 +83,8 @@ type lister struct {
 
 	requests int64
 	buf      []byte
+	gate     *gate // of the endpoint that was asked last
+	large    bool  // holds the gate's place for large answers
 	page     page
 	keys     [2][]byte // decoded keys: this one and the one before
 	firstKey []byte    // of the page, for learn
@@ -108,6 +110,7 @@ func (l *lister) DetectedRegion() string {
 
 // Close releases the buffers; connections belong to the Opener.
 func (l *lister) Close() error {
+	l.shrink()
 	l.buf, l.page, l.keys = nil, page{}, [2][]byte{}
 	return nil
 }
@@ -123,6 +126,7 @@ func (l *lister) Cursor() []byte {
 
 // Step counts one page.
 func (l *lister) Step(ctx context.Context, count func(source.Entry)) (source.Step, error) {
+	defer l.shrink()
 	before := l.requests
 	done, err := l.step(ctx, pageEntries, count)
 	return source.Step{Done: done, Requests: l.requests - before}, err
@@ -161,6 +165,7 @@ func (l *lister) Empty(ctx context.Context) (bool, error) {
 	}
 	probe.bucket.Prefix = ""
 	defer func() {
+		probe.shrink()
 		l.requests += probe.requests
 		l.region, l.regionRetried = probe.region, probe.regionRetried
 	}()

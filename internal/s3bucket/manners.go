@@ -52,7 +52,7 @@ func (g *gates) of(endpoint string) *gate {
 				delete(g.endpoints, name)
 			}
 		}
-		at = &gate{process: g.process, limit: firstAtOnce, changed: make(chan struct{})}
+		at = &gate{process: g.process, limit: firstAtOnce, changed: make(chan struct{}), large: make(chan struct{}, 1)}
 		g.endpoints[endpoint] = at
 	}
 	return at
@@ -72,6 +72,7 @@ type gate struct {
 	best    time.Duration // of the quickest answers
 	slowed  time.Time     // when the limit was lowered last
 	changed chan struct{} // closed when somebody may come in
+	large   chan struct{} // held while an answer is larger than usual
 }
 
 func (g *gate) idle() bool {

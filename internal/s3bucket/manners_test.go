@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -136,5 +137,39 @@ func TestThrottledServerIsCountedExactly(t *testing.T) {
 	}
 	if total != want {
 		t.Errorf("counted %+v, the truth is %+v", total, want)
+	}
+}
+
+// TestLargeAnswersTakeTurns has one endpoint send two large answers at once: the
+// second is read when the memory of the first has been given back.
+func TestLargeAnswersTakeTurns(t *testing.T) {
+	t.Parallel()
+	b := bucketAt(serve(t, write(listing(complete+"<X>"+strings.Repeat("x", largeAnswer+1)+"</X>"))))
+	o := newOpener(t)
+	ask := func() *lister {
+		l, err := o.lister(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.send(t.Context(), http.MethodGet, nil); err != nil {
+			t.Error(err)
+		}
+		return l
+	}
+	first := ask()
+	if !first.large {
+		t.Fatal("a large answer did not take the place for them")
+	}
+	second := make(chan *lister)
+	go func() { second <- ask() }()
+	select {
+	case <-second:
+		t.Fatal("two large answers were in memory at once")
+	case <-time.After(100 * time.Millisecond):
+	}
+	first.shrink()
+	(<-second).shrink()
+	if n := len(first.gate.large); n != 0 || first.buf != nil {
+		t.Errorf("%d places are taken, the buffer has %d bytes", n, cap(first.buf))
 	}
 }

@@ -33,7 +33,11 @@ const (
 	maxErrorBytes = 64 << 10
 	// keepBuffer is how large a buffer may be to be kept for the next page; an
 	// ordinary page has 350 kB.
-	keepBuffer  = 1 << 20
+	keepBuffer = 1 << 20
+	// largeAnswer is beyond what honest answers have: a thousand keys of 1,024 bytes
+	// that are all percent-encoded fit. An endpoint has one such answer in memory at
+	// a time; else it could give each of sixteen requests the most there may be.
+	largeAnswer = 4 << 20
 	emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
@@ -63,14 +67,15 @@ func (l *lister) sendTo(ctx context.Context, method, key string, query url.Value
 	if bad != nil {
 		return nil, bad
 	}
-	gate := l.opener.gates.of(at.scheme + "://" + at.host)
-	if err := gate.enter(ctx); err != nil {
+	l.shrink() // the answer before is not needed any more
+	l.gate = l.opener.gates.of(at.scheme + "://" + at.host)
+	if err := l.gate.enter(ctx); err != nil {
 		return nil, err
 	}
 	at.path += key
 	begin := time.Now()
 	a, err := l.exchange(ctx, at, method, query)
-	gate.leave(a, time.Since(begin))
+	l.gate.leave(a, time.Since(begin))
 	return a, err
 }
 
@@ -133,7 +138,7 @@ func (l *lister) read(ctx context.Context, response *http.Response) (*answer, er
 	if a.status != http.StatusOK {
 		most = maxErrorBytes
 	}
-	err := l.fill(response, most)
+	err := l.fill(ctx, response, most)
 	a.body = l.buf
 	cause := context.Cause(ctx)
 	switch {
@@ -154,10 +159,7 @@ func (l *lister) read(ctx context.Context, response *http.Response) (*answer, er
 var errPageTooLarge = fmt.Errorf("a page of more than %d bytes", maxPageBytes)
 
 // fill reads the body into the buffer of the source.
-func (l *lister) fill(response *http.Response, most int) error {
-	if cap(l.buf) > keepBuffer {
-		l.buf = nil
-	}
+func (l *lister) fill(ctx context.Context, response *http.Response, most int) error {
 	l.buf = l.buf[:0]
 	if response.Request.Method == http.MethodHead {
 		return nil
@@ -168,6 +170,14 @@ func (l *lister) fill(response *http.Response, most int) error {
 		l.buf = make([]byte, 0, n)
 	}
 	for {
+		if len(l.buf) >= largeAnswer && !l.large {
+			select {
+			case l.gate.large <- struct{}{}:
+				l.large = true
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		if len(l.buf) == cap(l.buf) {
 			l.buf = append(l.buf, 0)[:len(l.buf)]
 		}
@@ -181,6 +191,17 @@ func (l *lister) fill(response *http.Response, most int) error {
 		case err != nil:
 			return err
 		}
+	}
+}
+
+// shrink gives back the memory of an answer that was larger than usual.
+func (l *lister) shrink() {
+	if cap(l.buf) > keepBuffer {
+		l.buf = nil
+	}
+	if l.large {
+		<-l.gate.large
+		l.large = false
 	}
 }
 

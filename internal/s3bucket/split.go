@@ -77,7 +77,10 @@ func (l *lister) probe(ctx context.Context, after []byte) ([]byte, error) {
 		at: position{Version1: l.at.Version1, After: after},
 	}
 	probe.bucket.Until = nil
-	defer func() { l.requests += probe.requests }()
+	defer func() {
+		probe.shrink()
+		l.requests += probe.requests
+	}()
 	for {
 		done, err := probe.step(ctx, 1, func(source.Entry) {})
 		if err != nil || probe.firstKey != nil || done {

@@ -56,6 +56,7 @@ func (u *uploads) Cursor() []byte {
 
 // Step counts one page of uploads.
 func (u *uploads) Step(ctx context.Context, count func(source.Entry)) (source.Step, error) {
+	defer u.shrink()
 	before := u.requests
 	step, err := u.step(ctx, count)
 	step.Requests = u.requests - before

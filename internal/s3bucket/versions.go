@@ -44,6 +44,7 @@ func (o *Opener) Survey(ctx context.Context, b source.Bucket) (survey source.Sur
 	if err != nil {
 		return survey, err
 	}
+	defer l.shrink()
 	survey.Listings = []source.Listing{source.Objects, source.Uploads}
 	defer func() { survey.Requests = l.requests }()
 	if err := l.findRegion(ctx); err != nil {
