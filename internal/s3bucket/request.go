@@ -181,7 +181,11 @@ func (l *lister) fill(ctx context.Context, response *http.Response, most int) er
 		if len(l.buf) == cap(l.buf) {
 			l.buf = append(l.buf, 0)[:len(l.buf)]
 		}
-		n, err := response.Body.Read(l.buf[len(l.buf):min(cap(l.buf), most+1)])
+		room := min(cap(l.buf), most+1)
+		if !l.large {
+			room = min(room, largeAnswer)
+		}
+		n, err := response.Body.Read(l.buf[len(l.buf):room])
 		l.buf = l.buf[:len(l.buf)+n]
 		switch {
 		case len(l.buf) > most:
