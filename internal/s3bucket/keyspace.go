@@ -13,7 +13,9 @@ type alphabet [256]bool
 func (a *alphabet) learn(common int, keys ...[]byte) {
 	for _, key := range keys {
 		for _, b := range key[min(common, len(key)):] {
-			a[b] = true
+			if b < utf8.RuneSelf { // a part of a character is nothing to guess with
+				a[b] = true
+			}
 		}
 	}
 }
@@ -27,7 +29,11 @@ type digits struct {
 
 func (a *alphabet) digits(also ...[]byte) *digits {
 	seen := *a
-	seen.learn(0, also...)
+	for _, key := range also {
+		for _, b := range key {
+			seen[b] = true
+		}
+	}
 	d := &digits{symbol: make([]byte, 1, 64)}
 	for b, occurs := range seen {
 		if occurs {

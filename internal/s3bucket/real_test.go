@@ -1,6 +1,8 @@
 package s3bucket_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -8,9 +10,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/minio/minio-go/v7"
 
 	"github.com/purserhq/purser"
 	"github.com/purserhq/purser/internal/egress"
+	"github.com/purserhq/purser/internal/metering/engine"
 	"github.com/purserhq/purser/internal/metering/source"
 	"github.com/purserhq/purser/internal/s3bucket"
 	"github.com/purserhq/purser/internal/s3server/s3servertest"
@@ -156,5 +160,90 @@ func TestRealServerRefuses(t *testing.T) {
 		if !errors.As(err, &e) || !slices.Contains(c.codes, e.Code) || e.Temporary {
 			t.Errorf("%s: %v, want %v", c.name, err, c.codes)
 		}
+	}
+}
+
+// TestUnfinishedUploadsOfARealServer begins uploads and never completes them.
+func TestUnfinishedUploadsOfARealServer(t *testing.T) {
+	t.Parallel()
+	s := s3servertest.Start(t)
+	s.CreateBucket(t, "uploads")
+	s.Put(t, "uploads", "complete", 10)
+	core := minio.Core{Client: s.Client()}
+	want := map[string]int64{}
+	for i, key := range []string{"models/a b", "models/ä+%", "other"} {
+		id, err := core.NewMultipartUpload(t.Context(), "uploads", key, minio.PutObjectOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for part := 1; part <= 2; part++ {
+			content := bytes.Repeat([]byte("x"), 5<<20+i)
+			if _, err := core.PutObjectPart(t.Context(), "uploads", key, id, part, bytes.NewReader(content), int64(len(content)), minio.PutObjectPartOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			want[key] += int64(len(content))
+		}
+	}
+	o := newOpener(t)
+	survey, err := o.Survey(t.Context(), bucketOf(s, "uploads"))
+	if err != nil || survey.Incomplete != nil {
+		t.Fatalf("%+v, %v", survey, err)
+	}
+	if diff := cmp.Diff([]source.Listing{source.Objects, source.Uploads}, survey.Listings); diff != "" {
+		t.Errorf("listings (-want +got):\n%s", diff)
+	}
+	b := bucketOf(s, "uploads")
+	b.What = source.Uploads
+	if diff := cmp.Diff(want, drain(t, o, b, 1)); diff != "" {
+		t.Errorf("uploads (-want +got):\n%s", diff)
+	}
+	b.Prefix = "models/"
+	delete(want, "other")
+	if diff := cmp.Diff(want, drain(t, o, b, 1)); diff != "" {
+		t.Errorf("uploads below a prefix (-want +got):\n%s", diff)
+	}
+}
+
+// sums is a page for the engine, and what it comes to.
+type sums struct{ objects, bytes int64 }
+
+func (s *sums) Reset()               { *s = sums{} }
+func (s *sums) Count(e source.Entry) { s.objects, s.bytes = s.objects+1, s.bytes+e.Size }
+
+// TestEngineOnARealServer counts a bucket with sixteen workers.
+func TestEngineOnARealServer(t *testing.T) {
+	t.Parallel()
+	s := s3servertest.Start(t)
+	s.CreateBucket(t, "many")
+	var want, got sums
+	for i := range 12_000 {
+		key := fmt.Sprintf("team/%02d/é f%05d", i%20, i)
+		s.Write(t, "many", key, int64(i))
+		want.Count(source.Entry{Size: int64(i)})
+	}
+	o, spans := newOpener(t), 0
+	e := engine.New(engine.All(), engine.Options{
+		Open: func(ctx context.Context, span engine.Span, oneChain bool) (source.Source, error) {
+			b := bucketOf(s, "many")
+			b.After, b.Until, b.OneChain = span.After, span.Until, oneChain
+			return o.Open(ctx, b, span.Cursor)
+		},
+		NewPage: func() engine.Page { return &sums{} },
+		Add: func(p engine.Page, st source.Step, _ source.Source) error {
+			got.objects += p.(*sums).objects
+			got.bytes += p.(*sums).bytes
+			if st.Done {
+				spans++
+			}
+			return nil
+		},
+		Spent: func(int64) {}, Forget: func() { t.Error("the server was taken for one without order") },
+		Workers: 16, Retries: 3,
+	})
+	if err := e.Run(t.Context()); err != nil || got != want {
+		t.Errorf("counted %+v, the truth is %+v; error %v", got, want, err)
+	}
+	if spans < 2 {
+		t.Errorf("the bucket was counted in %d span", spans)
 	}
 }

@@ -61,13 +61,17 @@ func (l *lister) guess(narrow bool) []byte {
 	if until != nil {
 		known = max(known, commonPrefix(last, until))
 	}
-	if narrow && known < l.shared {
+	middle := l.alphabet.midpoint(last, until, len(l.bucket.Prefix))
+	if middle != nil && !narrow {
+		return middle
+	}
+	if known < l.shared {
 		guess := beyond(last[:known+(l.shared-known+1)/2])
 		if guess != nil && (until == nil || bytes.Compare(guess, until) < 0) {
 			return guess
 		}
 	}
-	return l.alphabet.midpoint(last, until, len(l.bucket.Prefix))
+	return middle
 }
 
 // probe returns the first key behind after, or nil.
