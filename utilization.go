@@ -137,4 +137,36 @@ type SourceUsage struct {
 	Complete bool
 	// Requests is how many requests the measurement took; 0 for trees.
 	Requests int64
+	// Folders are the biggest ones at each depth, from the first on; none where the
+	// store does not list in order.
+	Folders []FolderLevel
+	// StorageClasses are what objects are stored as, sorted by name; none where the
+	// store does not say.
+	StorageClasses []StorageClass
+}
+
+// Amount is what a part of a source holds: current objects, and the bytes of
+// all versions. Unfinished uploads are not among them.
+type Amount struct {
+	Objects int64
+	Bytes   Bytes
+}
+
+// Folder is all that lies below a path of a bucket, which ends in a slash.
+type Folder struct {
+	Path string
+	Amount
+}
+
+// FolderLevel is the folders at one depth, the biggest first, with all the rest:
+// together they are the whole source.
+type FolderLevel struct {
+	Biggest []Folder
+	Rest    Amount
+}
+
+// StorageClass is what is stored in one of a store's classes.
+type StorageClass struct {
+	Name string
+	Amount
 }
