@@ -239,13 +239,20 @@ var operations = []struct {
 		},
 		request: "GET /v1/storage-providers/splgct3arqdh77c/utilization",
 		answer: `{"dataset":` + tallyJSON + `,"model":` + tallyJSON + `,"notebookWorkspace":` + tallyJSON + `,"sharedStorage":` + tallyJSON + `,
-			"unmatched":` + tallyJSON + `,"measuredAt":"2026-11-01T10:00:00Z","method":"list","complete":true,"staleSeconds":5,"requests":7}`,
+			"unmatched":` + tallyJSON + `,"measuredAt":"2026-11-01T10:00:00Z","method":"list","complete":true,"staleSeconds":5,"requests":7,
+			"folders":[{"depth":1,"biggest":[{"path":"a/","objects":1,"bytes":"2"}],"rest":{"objects":3,"bytes":"4"}}],
+			"storageClasses":[{"storageClass":"STANDARD","objects":5,"bytes":"6"}]}`,
 		want: purser.SourceUsage{
 			Tallies: map[purser.Category]purser.Tally{
 				purser.CategoryDataset: tally, purser.CategoryModel: tally, purser.CategoryNotebookWorkspace: tally,
 				purser.CategorySharedStorage: tally, purser.CategoryUnmatched: tally,
 			},
 			MeasuredAt: hour, Method: "list", Complete: true, Requests: 7,
+			Folders: []purser.FolderLevel{{
+				Biggest: []purser.Folder{{Path: "a/", Amount: purser.Amount{Objects: 1, Bytes: 2}}},
+				Rest:    purser.Amount{Objects: 3, Bytes: 4},
+			}},
+			StorageClasses: []purser.StorageClass{{Name: "STANDARD", Amount: purser.Amount{Objects: 5, Bytes: 6}}},
 		},
 	},
 	{

@@ -156,6 +156,21 @@ func fromProviderUtilization(u *oas.ProviderUtilization) (purser.SourceUsage, er
 			Unfinished: read.read(t.Unfinished),
 		}
 	}
+	amount := func(objects int64, bytes string) purser.Amount {
+		return purser.Amount{Objects: objects, Bytes: read.read(bytes)}
+	}
+	var levels []purser.FolderLevel
+	for _, l := range u.Folders {
+		level := purser.FolderLevel{Rest: amount(l.Rest.Objects, l.Rest.Bytes)}
+		for _, f := range l.Biggest {
+			level.Biggest = append(level.Biggest, purser.Folder{Path: f.Path, Amount: amount(f.Objects, f.Bytes)})
+		}
+		levels = append(levels, level)
+	}
+	var classes []purser.StorageClass
+	for _, c := range u.StorageClasses {
+		classes = append(classes, purser.StorageClass{Name: c.StorageClass, Amount: amount(c.Objects, c.Bytes)})
+	}
 	return purser.SourceUsage{
 		Tallies: map[purser.Category]purser.Tally{
 			purser.CategoryDataset:           tally(u.Dataset),
@@ -168,6 +183,9 @@ func fromProviderUtilization(u *oas.ProviderUtilization) (purser.SourceUsage, er
 		Method:     u.Method.Or(""),
 		Complete:   u.Complete,
 		Requests:   u.Requests,
+
+		Folders:        levels,
+		StorageClasses: classes,
 	}, read.fault()
 }
 

@@ -201,6 +201,11 @@ func (usageService) Provider(context.Context, auth.Principal, purser.ProviderID)
 	for _, category := range append([]purser.Category{purser.CategoryUnmatched}, purser.Categories...) {
 		usage.Tallies[category] = tally
 	}
+	usage.Folders = []purser.FolderLevel{{
+		Biggest: []purser.Folder{{Path: "a/", Amount: purser.Amount{Objects: 1, Bytes: 2}}},
+		Rest:    purser.Amount{Objects: 3, Bytes: 4},
+	}}
+	usage.StorageClasses = []purser.StorageClass{{Name: "STANDARD", Amount: purser.Amount{Objects: 5, Bytes: 6}}}
 	return usage, nil
 }
 

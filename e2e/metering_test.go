@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -151,6 +152,7 @@ func TestExactBucket(t *testing.T) {
 	if done["objects"] != float64(objects) || done["bytes"] != strconv.FormatInt(w.total(), 10) || done["error"] != nil {
 		t.Errorf("%v; %d objects were written", done, objects)
 	}
+	expectFolders(t, s, id, w)
 
 	// The same bucket through a slow connection, so that there is a middle.
 	s.must(t, "DELETE", "/storage-providers/"+id, "")
@@ -168,11 +170,64 @@ func TestExactBucket(t *testing.T) {
 	if done["objects"] != float64(objects) {
 		t.Errorf("after a kill %v objects were counted, %d are there", done["objects"], objects)
 	}
+	expectFolders(t, s, id, w)
 	pages := int64(objects)/1000 + 1
 	if after := listings.Load() - before; after >= pages {
 		t.Errorf("%d pages were listed after the kill, %d before: it began anew", after, before)
 	}
 	t.Logf("%d objects, %d bytes: exact; %d pages, %d of them before the kill", objects, w.total(), listings.Load(), before)
+}
+
+// expectFolders fails the test unless the folders below the team's are as fill
+// has made them, and those below add up.
+func expectFolders(t *testing.T, s *server, provider string, w truth) {
+	t.Helper()
+	usage := s.must(t, "GET", "/storage-providers/"+provider+"/utilization", "")
+	var folders []string
+	shared := int64(0) // all that is in two folders of one category
+	for depth, level := range usage["folders"].([]any) {
+		level := level.(map[string]any)
+		sum := int64(0)
+		number := func(of any) int64 {
+			n, err := strconv.ParseInt(of.(map[string]any)["bytes"].(string), 10, 64)
+			check(t, err)
+			sum += n
+			return n
+		}
+		number(level["rest"])
+		for _, folder := range level["biggest"].([]any) {
+			n := number(folder)
+			if depth > 0 {
+				continue
+			}
+			_, name, _ := strings.Cut(folder.(map[string]any)["path"].(string), "/")
+			folders = append(folders, name)
+			switch name {
+			case "models/":
+				n -= w["modelUsage"]
+			case "notebooks/":
+				n -= w["notebookWorkspaceUsage"]
+			case "datasets/":
+				n -= w["datasetUsage"]
+			default:
+				shared += n
+				n = 0
+			}
+			if n != 0 {
+				t.Errorf("folder %s is off by %d bytes", name, n)
+			}
+		}
+		if sum != w.total() {
+			t.Errorf("the folders at depth %d and the rest hold %d bytes, all together %d", depth+1, sum, w.total())
+		}
+	}
+	slices.Sort(folders)
+	if want := []string{"datasets-old/", "datasets/", "exports/", "models/", "notebooks/"}; !slices.Equal(folders, want) || shared != w["sharedStorageUsage"] {
+		t.Errorf("folders %q, %d bytes of shared storage; want %q and %d", folders, shared, want, w["sharedStorageUsage"])
+	}
+	if classes := usage["storageClasses"].([]any); len(classes) != 1 || classes[0].(map[string]any)["storageClass"] != "STANDARD" {
+		t.Errorf("storage classes %v", classes)
+	}
 }
 
 // TestExactTree measures a directory tree with all that trees have, and one that

@@ -115,11 +115,18 @@ func TestJSONIsTheAPIs(t *testing.T) {
 		"provider": {toProviderJSON(purser.Provider{S3: purser.S3Config{
 			Endpoint: "https://s3.example.com", Region: "ny2", SignatureVersion: "v4",
 		}}), &oas.StorageProvider{}},
-		"empty provider":     {toProviderJSON(purser.Provider{}), &oas.StorageProvider{}},
-		"metering rules":     {toRulesJSON([]purser.MeteringRule{{Category: purser.CategoryModel, Prefix: "m/"}}), &oas.Metering{}},
-		"no rules":           {toRulesJSON(nil), &oas.Metering{}},
-		"utilization":        {toUtilizationJSON(purser.Utilization{MeasuredAt: at, State: purser.UsageStale}), &oas.StorageUtilization{}},
-		"provider's usage":   {toSourceUsageJSON(purser.SourceUsage{MeasuredAt: at, Method: "list"}, at.Add(time.Hour)), &oas.ProviderUtilization{}},
+		"empty provider":   {toProviderJSON(purser.Provider{}), &oas.StorageProvider{}},
+		"metering rules":   {toRulesJSON([]purser.MeteringRule{{Category: purser.CategoryModel, Prefix: "m/"}}), &oas.Metering{}},
+		"no rules":         {toRulesJSON(nil), &oas.Metering{}},
+		"utilization":      {toUtilizationJSON(purser.Utilization{MeasuredAt: at, State: purser.UsageStale}), &oas.StorageUtilization{}},
+		"provider's usage": {toSourceUsageJSON(purser.SourceUsage{MeasuredAt: at, Method: "list"}, at.Add(time.Hour)), &oas.ProviderUtilization{}},
+		"usage of folders": {toSourceUsageJSON(purser.SourceUsage{
+			Folders: []purser.FolderLevel{
+				{Biggest: []purser.Folder{{Path: "a/", Amount: purser.Amount{Objects: 1, Bytes: 2}}}, Rest: purser.Amount{Objects: 3, Bytes: 4}},
+				{},
+			},
+			StorageClasses: []purser.StorageClass{{Name: "STANDARD", Amount: purser.Amount{Objects: 5, Bytes: 6}}},
+		}, at), &oas.ProviderUtilization{}},
 		"history":            {toHistoryJSON(purser.History{Items: []purser.HistoryItem{{At: at, Usage: purser.Usage{Model: 1}}}, DaysUntilFull: new(int)}), &oas.UtilizationHistory{}},
 		"empty history":      {toHistoryJSON(purser.History{}), &oas.UtilizationHistory{}},
 		"usage not measured": {toSourceUsageJSON(purser.SourceUsage{}, at), &oas.ProviderUtilization{}},

@@ -66,7 +66,7 @@ func (p *duPage) Count(e source.Entry) {
 
 var errTooMuch = errors.New("the place claims to hold more than can be")
 
-func (m *measurement) add(p engine.Page, step source.Step, from source.Source) error {
+func (m *measurement) add(p engine.Page, step source.Step, from source.Source, _ func() engine.Work) error {
 	page := p.(*duPage)
 	m.requests.Add(step.Requests)
 	m.objects.Add(page.objects)

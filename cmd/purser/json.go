@@ -76,6 +76,26 @@ type (
 		Complete          bool       `json:"complete"`
 		StaleSeconds      *int64     `json:"staleSeconds"`
 		Requests          int64      `json:"requests"`
+
+		Folders        []folderLevelJSON  `json:"folders"`
+		StorageClasses []storageClassJSON `json:"storageClasses"`
+	}
+	folderLevelJSON struct {
+		Depth   int          `json:"depth"`
+		Biggest []folderJSON `json:"biggest"`
+		Rest    amountJSON   `json:"rest"`
+	}
+	folderJSON struct {
+		Path string `json:"path"`
+		amountJSON
+	}
+	storageClassJSON struct {
+		StorageClass string `json:"storageClass"`
+		amountJSON
+	}
+	amountJSON struct {
+		Objects int64  `json:"objects"`
+		Bytes   string `json:"bytes"`
 	}
 	tallyJSON struct {
 		Objects    int64  `json:"objects"`
@@ -233,6 +253,18 @@ func toSourceUsageJSON(u purser.SourceUsage, now time.Time) sourceUsageJSON {
 		Method:            orNull(u.Method),
 		Complete:          u.Complete,
 		Requests:          u.Requests,
+		Folders:           make([]folderLevelJSON, 0, len(u.Folders)),
+		StorageClasses:    make([]storageClassJSON, 0, len(u.StorageClasses)),
+	}
+	for i, l := range u.Folders {
+		level := folderLevelJSON{Depth: i + 1, Biggest: make([]folderJSON, 0, len(l.Biggest)), Rest: toAmountJSON(l.Rest)}
+		for _, f := range l.Biggest {
+			level.Biggest = append(level.Biggest, folderJSON{f.Path, toAmountJSON(f.Amount)})
+		}
+		document.Folders = append(document.Folders, level)
+	}
+	for _, c := range u.StorageClasses {
+		document.StorageClasses = append(document.StorageClasses, storageClassJSON{c.Name, toAmountJSON(c.Amount)})
 	}
 	if !u.MeasuredAt.IsZero() {
 		stale := max(0, int64(now.Sub(u.MeasuredAt)/time.Second))
@@ -240,6 +272,8 @@ func toSourceUsageJSON(u purser.SourceUsage, now time.Time) sourceUsageJSON {
 	}
 	return document
 }
+
+func toAmountJSON(a purser.Amount) amountJSON { return amountJSON{a.Objects, a.Bytes.String()} }
 
 func toScanJSON(s purser.Scan) scanJSON {
 	document := scanJSON{

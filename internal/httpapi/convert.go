@@ -161,11 +161,30 @@ func toProviderUtilization(u purser.SourceUsage, now time.Time) *oas.ProviderUti
 		Complete:          u.Complete,
 		StaleSeconds:      oas.NilInt64{Null: true},
 		Requests:          u.Requests,
+		Folders:           make([]oas.FolderLevel, 0, len(u.Folders)),
+		StorageClasses:    make([]oas.StorageClass, 0, len(u.StorageClasses)),
+	}
+	for i, level := range u.Folders {
+		answer.Folders = append(answer.Folders, toFolderLevel(i+1, level))
+	}
+	for _, c := range u.StorageClasses {
+		answer.StorageClasses = append(answer.StorageClasses, oas.StorageClass{StorageClass: c.Name, Objects: c.Objects, Bytes: c.Bytes.String()})
 	}
 	if !u.MeasuredAt.IsZero() {
 		answer.StaleSeconds = oas.NewNilInt64(max(0, int64(now.Sub(u.MeasuredAt)/time.Second)))
 	}
 	return answer
+}
+
+func toFolderLevel(depth int, l purser.FolderLevel) oas.FolderLevel {
+	level := oas.FolderLevel{
+		Depth: depth, Biggest: make([]oas.Folder, 0, len(l.Biggest)),
+		Rest: oas.Amount{Objects: l.Rest.Objects, Bytes: l.Rest.Bytes.String()},
+	}
+	for _, f := range l.Biggest {
+		level.Biggest = append(level.Biggest, oas.Folder{Path: f.Path, Objects: f.Objects, Bytes: f.Bytes.String()})
+	}
+	return level
 }
 
 func fromHistoryParams(params oas.StorageUtilizationHistoryParams) purser.HistoryRequest {

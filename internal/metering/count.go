@@ -137,10 +137,16 @@ func countsOf(t store.Tallies) counts {
 type page struct {
 	classify *classifier
 	counts   counts
-	absurd   bool // a size that cannot be
+	absurd   bool         // a size that cannot be
+	details  *pageDetails // nil of trees
 }
 
-func (p *page) Reset() { p.counts, p.absurd = counts{}, false }
+func (p *page) Reset() {
+	p.counts, p.absurd = counts{}, false
+	if p.details != nil {
+		p.details.reset()
+	}
+}
 
 func (p *page) Count(e source.Entry) {
 	at := p.classify.slot(e.Key)
@@ -149,4 +155,7 @@ func (p *page) Count(e source.Entry) {
 		return
 	}
 	p.counts.slots[at].Objects += max(0, e.Objects-1) // one is counted already
+	if p.details != nil {
+		p.details.count(e)
+	}
 }

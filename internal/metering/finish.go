@@ -87,6 +87,9 @@ func (sl *slice) save(ctx context.Context, change func(tx *store.Tx, r *store.Ra
 				return err
 			}
 		}
+		if r.Details, err = json.Marshal(&kept.details); err != nil {
+			return err
+		}
 		r.Tallies, r.Requests, r.Incomplete = kept.sums.tallies(), kept.requests, kept.incomplete
 		r.LeaseUntil = now.Add(s.times.lease)
 		if kept.progress {
@@ -269,9 +272,9 @@ func (sl *slice) publish(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		result, left := sumUp(ranges)
-		if left {
-			return nil
+		result, left, err := sumUp(ranges)
+		if err != nil || left {
+			return err
 		}
 		if end, err = sl.judge(ctx, tx, result); err != nil {
 			return err
@@ -279,8 +282,12 @@ func (sl *slice) publish(ctx context.Context) error {
 		if end.state == purser.ScanDone {
 			usage := purser.SourceUsage{
 				Tallies: result.counts.tallies(), MeasuredAt: now, Method: sl.kept.method, Requests: result.requests,
+				Folders: result.details.Folders.Levels(), StorageClasses: result.details.storageClasses(),
 			}
 			if err := sl.service.publishUsage(ctx, tx, r.TeamID, sl.plan.source.ID, usage); err != nil {
+				return err
+			}
+			if err := sl.saveCuts(ctx, tx, &result.details.Sample); err != nil {
 				return err
 			}
 		}
@@ -292,17 +299,37 @@ func (sl *slice) publish(ctx context.Context) error {
 	return err
 }
 
+// saveCuts keeps where the next scan of a bucket begins.
+func (sl *slice) saveCuts(ctx context.Context, tx *store.Tx, s *sample) error {
+	if sl.plan.source.ProviderID == "" {
+		return nil
+	}
+	cuts, err := json.Marshal(s.cuts())
+	if err != nil {
+		return err
+	}
+	return tx.SetCuts(ctx, sl.claimed.TeamID, sl.plan.source.ID, cuts)
+}
+
 // result is what all ranges of a scan found together.
 type result struct {
 	counts     counts
+	details    details
 	requests   int64
 	incomplete *purser.ScanError
 	absurd     bool
 }
 
 // sumUp adds up a scan's ranges; left is true while some of them have work left.
-func sumUp(ranges []store.Range) (sum result, left bool) {
+func sumUp(ranges []store.Range) (sum result, left bool, _ error) {
 	for _, r := range ranges {
+		var d details
+		if r.Details != nil {
+			if err := json.Unmarshal(r.Details, &d); err != nil {
+				return sum, left, &purser.Error{Kind: purser.KindInternal, Op: "metering.sumUp", Err: err}
+			}
+		}
+		sum.details.add(d)
 		c := countsOf(r.Tallies)
 		sum.absurd = sum.absurd || !sum.counts.merge(&c)
 		sum.requests += r.Requests
@@ -311,7 +338,7 @@ func sumUp(ranges []store.Range) (sum result, left bool) {
 		}
 		left = left || !r.Done
 	}
-	return sum, left
+	return sum, left, nil
 }
 
 // judge decides how a scan that has read everything ends. The place is checked

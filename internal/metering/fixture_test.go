@@ -258,7 +258,7 @@ func (w *world) openBucket(_ context.Context, b source.Bucket, cursor []byte) (s
 	if r.until = b.Until; cursor == nil && b.After != nil {
 		r.after, r.begun = b.After, true
 	}
-	if r.place.splits {
+	if r.place.splits && !b.OneChain {
 		return &splitReader{r}, nil
 	}
 	return r, nil
@@ -329,6 +329,8 @@ func (r *splitReader) left() []source.Entry {
 	}
 	return left
 }
+
+func (r *splitReader) Last() []byte { return r.after }
 
 func (r *splitReader) Left() float64 { return float64(len(r.left())) }
 

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"log/slog"
 	"time"
 
 	"github.com/purserhq/purser"
 	"github.com/purserhq/purser/internal/metering/engine"
+	"github.com/purserhq/purser/internal/metering/folders"
 	"github.com/purserhq/purser/internal/metering/source"
 	"github.com/purserhq/purser/internal/store"
 )
@@ -46,6 +48,7 @@ type slice struct {
 type state struct {
 	work       engine.Work
 	sums       counts // of slices before too
+	details    details
 	requests   int64
 	incomplete *purser.ScanError
 	progress   bool // some step of this slice has succeeded
@@ -138,11 +141,15 @@ func (s *Service) planForScan(ctx context.Context, tx *store.Tx, r store.Range) 
 func (s *Service) newSlice(r store.Range, p *plan, log *slog.Logger) (*slice, error) {
 	now := time.Now()
 	begin := state{sums: countsOf(r.Tallies), requests: r.Requests, incomplete: r.Incomplete}
-	if r.Cursor != nil {
-		if err := json.Unmarshal(r.Cursor, &begin.work); err != nil {
+	for saved, to := range map[*[]byte]any{&r.Cursor: &begin.work, &r.Details: &begin.details} {
+		if *saved == nil {
+			continue
+		}
+		if err := json.Unmarshal(*saved, to); err != nil {
 			return nil, &purser.Error{Kind: purser.KindInternal, Op: "metering.newSlice", Err: err}
 		}
 	}
+	begin.details.Folders.Skip = len(p.bucket.Prefix)
 	return &slice{
 		service: s, log: log.With("source", p.source.ID), plan: p, claimed: r,
 		now: begin, kept: begin, began: now, savedAt: now,
@@ -232,25 +239,41 @@ func (sl *slice) steps(ctx context.Context) (err error) {
 	}
 }
 
-// survey decides what there is to read, at the beginning of a scan.
+// survey decides what there is to read, and in which parts, at the beginning of
+// a scan.
 func (sl *slice) survey(ctx context.Context) error {
-	s := sl.service
-	if sl.plan.source.ProviderID == "" || s.SurveyBucket == nil {
+	if sl.plan.source.ProviderID == "" {
 		sl.now.work = engine.All()
 		return nil
 	}
-	bucket, err := s.unseal(sl.plan)
+	var found source.Survey
+	if survey := sl.service.SurveyBucket; survey != nil {
+		bucket, err := sl.service.unseal(sl.plan)
+		if err != nil {
+			return err
+		}
+		found, err = survey(ctx, bucket)
+		sl.now.requests += found.Requests
+		sl.kept.requests = sl.now.requests // they were sent, whatever came of it
+		if err != nil {
+			return err
+		}
+	}
+	cuts, err := sl.cuts(ctx)
 	if err != nil {
 		return err
 	}
-	found, err := s.SurveyBucket(ctx, bucket)
-	sl.now.requests += found.Requests
-	sl.kept.requests = sl.now.requests // they were sent, whatever came of it
-	if err != nil {
-		return err
-	}
-	sl.now.work, sl.now.incomplete = engine.All(found.Listings...), found.Incomplete
+	sl.now.work, sl.now.incomplete = engine.All(found.Listings...).CutAt(cuts), found.Incomplete
 	return nil
+}
+
+// cuts are where the keys of the bucket lay at its last scan.
+func (sl *slice) cuts(ctx context.Context) (cuts [][]byte, _ error) {
+	saved, err := sl.service.Store.GetCuts(ctx, sl.plan.source.TeamID, sl.plan.source.ID)
+	if err != nil || saved == nil {
+		return nil, err
+	}
+	return cuts, json.Unmarshal(saved, &cuts)
 }
 
 func (sl *slice) newEngine() *engine.Engine {
@@ -266,10 +289,10 @@ func (sl *slice) newEngine() *engine.Engine {
 			}
 			return src, nil
 		},
-		NewPage: func() engine.Page { return &page{classify: &sl.plan.classify} },
+		NewPage: sl.newPage,
 		Add:     sl.add,
 		Spent:   func(requests int64) { sl.now.requests += requests },
-		Forget:  func() { sl.now.sums = counts{} },
+		Forget:  func() { sl.now.sums, sl.now.details = counts{}, details{} },
 		Workers: workers, Retries: sl.service.times.retries,
 	})
 }
@@ -277,8 +300,16 @@ func (sl *slice) newEngine() *engine.Engine {
 // spansAtOnce is how many parts of a bucket are listed at once by one node.
 const spansAtOnce = 16
 
+func (sl *slice) newPage() engine.Page {
+	p := &page{classify: &sl.plan.classify}
+	if sl.plan.source.ProviderID != "" {
+		p.details = &pageDetails{folders: folders.Page{Skip: len(sl.plan.bucket.Prefix)}}
+	}
+	return p
+}
+
 // add counts what a step has handed out.
-func (sl *slice) add(p engine.Page, step source.Step, from source.Source) error {
+func (sl *slice) add(p engine.Page, step source.Step, from source.Source, left func() engine.Work) error {
 	page, now := p.(*page), &sl.now
 	now.requests += step.Requests
 	if page.absurd || !now.sums.merge(&page.counts) {
@@ -291,6 +322,9 @@ func (sl *slice) add(p engine.Page, step source.Step, from source.Source) error 
 	if d, ok := from.(source.Detector); ok {
 		now.region = d.DetectedRegion()
 	}
+	if page.details != nil {
+		now.details.merge(page.details, from, func() iter.Seq[[]byte] { return left().Edges() })
+	}
 	return nil
 }
 
@@ -300,8 +334,9 @@ func (sl *slice) keep() {
 		return
 	}
 	sl.engine.Save(func(w engine.Work) {
+		sl.now.details.Folders.Prune(w.Edges())
 		sl.kept = sl.now
-		sl.kept.work = w
+		sl.kept.work, sl.kept.details = w, sl.now.details.clone()
 	})
 }
 

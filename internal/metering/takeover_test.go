@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/purserhq/purser"
+	"github.com/purserhq/purser/internal/metering/folders"
 	"github.com/purserhq/purser/internal/metering/source"
 	"github.com/purserhq/purser/internal/store"
 )
@@ -165,6 +167,9 @@ func TestSumsAreExactWhateverDies(t *testing.T) {
 			if diff := cmp.Diff(map[purser.Category]purser.Tally(want), published.Tallies); diff != "" {
 				t.Fatalf("published is not what is there: %s", diff)
 			}
+			if diff := cmp.Diff(foldersOf(bucket, folder), published.Folders, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("the folders are not what is there: %s", diff)
+			}
 			if diff := cmp.Diff(published, f.usage(p.ID)); diff != "" {
 				t.Fatalf("a worker that woke up afterwards changed the figures: %s", diff)
 			}
@@ -189,6 +194,16 @@ func fill(t *rapid.T, bucket *place, folder string) store.Tallies {
 		sums.add(slotOf(categories[key[0]]), source.Current, int64(1)<<i)
 	}
 	return sums.tallies()
+}
+
+// foldersOf counts the folders of a bucket in one go.
+func foldersOf(bucket *place, folder string) []purser.FolderLevel {
+	page, table := folders.Page{Skip: len(folder)}, folders.Table{Skip: len(folder)}
+	for _, e := range bucket.entries {
+		page.Count(e.Key, 1, e.Size)
+	}
+	table.Merge(&page, nil)
+	return table.Levels()
 }
 
 func TestAStaleWorkerCannotWrite(t *testing.T) {

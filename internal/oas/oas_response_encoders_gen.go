@@ -425,6 +425,14 @@ func encodeStorageProvidersUpdateResponse(response *StorageProviderHeaders, w ht
 }
 
 func encodeStorageProvidersUtilizationResponse(response *ProviderUtilization, w http.ResponseWriter) error {
+	if err := func() error {
+		if err := response.Validate(); err != nil {
+			return err
+		}
+		return nil
+	}(); err != nil {
+		return errors.Wrap(err, "validate")
+	}
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(200)
 

@@ -65,6 +65,34 @@ func (s *AccountStanding) SetMessages(val []string) {
 	s.Messages = val
 }
 
+// Ref: #/components/schemas/Amount
+type Amount struct {
+	// Number of objects.
+	Objects int64 `json:"objects"`
+	// Bytes of all versions of the objects.
+	Bytes string `json:"bytes"`
+}
+
+// GetObjects returns the value of Objects.
+func (s *Amount) GetObjects() int64 {
+	return s.Objects
+}
+
+// GetBytes returns the value of Bytes.
+func (s *Amount) GetBytes() string {
+	return s.Bytes
+}
+
+// SetObjects sets the value of Objects.
+func (s *Amount) SetObjects(val int64) {
+	s.Objects = val
+}
+
+// SetBytes sets the value of Bytes.
+func (s *Amount) SetBytes(val string) {
+	s.Bytes = val
+}
+
 // Ref: #/components/schemas/ApiKey
 type ApiKey struct {
 	ID        string      `json:"id"`
@@ -713,6 +741,87 @@ func (s *ErrorStatusCode) SetStatusCode(val int) {
 // SetResponse sets the value of Response.
 func (s *ErrorStatusCode) SetResponse(val Error) {
 	s.Response = val
+}
+
+// Ref: #/components/schemas/Folder
+type Folder struct {
+	// What the keys in the folder begin with.
+	Path string `json:"path"`
+	// Number of objects.
+	Objects int64 `json:"objects"`
+	// Bytes of all versions of the objects.
+	Bytes string `json:"bytes"`
+}
+
+// GetPath returns the value of Path.
+func (s *Folder) GetPath() string {
+	return s.Path
+}
+
+// GetObjects returns the value of Objects.
+func (s *Folder) GetObjects() int64 {
+	return s.Objects
+}
+
+// GetBytes returns the value of Bytes.
+func (s *Folder) GetBytes() string {
+	return s.Bytes
+}
+
+// SetPath sets the value of Path.
+func (s *Folder) SetPath(val string) {
+	s.Path = val
+}
+
+// SetObjects sets the value of Objects.
+func (s *Folder) SetObjects(val int64) {
+	s.Objects = val
+}
+
+// SetBytes sets the value of Bytes.
+func (s *Folder) SetBytes(val string) {
+	s.Bytes = val
+}
+
+// The folders at one depth; together with the rest they are everything that was measured.
+// Ref: #/components/schemas/FolderLevel
+type FolderLevel struct {
+	// How deep the folders are: 1 is directly below what is measured.
+	Depth int `json:"depth"`
+	// The ten folders with the most bytes, the biggest first.
+	Biggest []Folder `json:"biggest"`
+	// Smaller folders, and objects that are in no folder of this depth.
+	Rest Amount `json:"rest"`
+}
+
+// GetDepth returns the value of Depth.
+func (s *FolderLevel) GetDepth() int {
+	return s.Depth
+}
+
+// GetBiggest returns the value of Biggest.
+func (s *FolderLevel) GetBiggest() []Folder {
+	return s.Biggest
+}
+
+// GetRest returns the value of Rest.
+func (s *FolderLevel) GetRest() Amount {
+	return s.Rest
+}
+
+// SetDepth sets the value of Depth.
+func (s *FolderLevel) SetDepth(val int) {
+	s.Depth = val
+}
+
+// SetBiggest sets the value of Biggest.
+func (s *FolderLevel) SetBiggest(val []Folder) {
+	s.Biggest = val
+}
+
+// SetRest sets the value of Rest.
+func (s *FolderLevel) SetRest(val Amount) {
+	s.Rest = val
 }
 
 type HasMore bool
@@ -2220,6 +2329,11 @@ type ProviderUtilization struct {
 	StaleSeconds NilInt64 `json:"staleSeconds"`
 	// How many requests the measurement took.
 	Requests int64 `json:"requests"`
+	// The biggest folders at each depth below what is measured, from the first depth on; empty where the
+	// store does not list in the order of keys. Unfinished uploads are in no folder.
+	Folders []FolderLevel `json:"folders"`
+	// How much is kept in which class, as far as the store says so; unfinished uploads not included.
+	StorageClasses []StorageClass `json:"storageClasses"`
 }
 
 // GetDataset returns the value of Dataset.
@@ -2272,6 +2386,16 @@ func (s *ProviderUtilization) GetRequests() int64 {
 	return s.Requests
 }
 
+// GetFolders returns the value of Folders.
+func (s *ProviderUtilization) GetFolders() []FolderLevel {
+	return s.Folders
+}
+
+// GetStorageClasses returns the value of StorageClasses.
+func (s *ProviderUtilization) GetStorageClasses() []StorageClass {
+	return s.StorageClasses
+}
+
 // SetDataset sets the value of Dataset.
 func (s *ProviderUtilization) SetDataset(val Tally) {
 	s.Dataset = val
@@ -2320,6 +2444,16 @@ func (s *ProviderUtilization) SetStaleSeconds(val NilInt64) {
 // SetRequests sets the value of Requests.
 func (s *ProviderUtilization) SetRequests(val int64) {
 	s.Requests = val
+}
+
+// SetFolders sets the value of Folders.
+func (s *ProviderUtilization) SetFolders(val []FolderLevel) {
+	s.Folders = val
+}
+
+// SetStorageClasses sets the value of StorageClasses.
+func (s *ProviderUtilization) SetStorageClasses(val []StorageClass) {
+	s.StorageClasses = val
 }
 
 type Region string
@@ -3175,6 +3309,46 @@ func (s *SessionUserTeamMembershipsItemTeam) SetPublicProfileImageUrl(val NilStr
 }
 
 type SignatureVersion string
+
+// Ref: #/components/schemas/StorageClass
+type StorageClass struct {
+	// The store's word for it; `other` sums up what is left of more than sixteen.
+	StorageClass string `json:"storageClass"`
+	// Number of objects.
+	Objects int64 `json:"objects"`
+	// Bytes of all versions of the objects.
+	Bytes string `json:"bytes"`
+}
+
+// GetStorageClass returns the value of StorageClass.
+func (s *StorageClass) GetStorageClass() string {
+	return s.StorageClass
+}
+
+// GetObjects returns the value of Objects.
+func (s *StorageClass) GetObjects() int64 {
+	return s.Objects
+}
+
+// GetBytes returns the value of Bytes.
+func (s *StorageClass) GetBytes() string {
+	return s.Bytes
+}
+
+// SetStorageClass sets the value of StorageClass.
+func (s *StorageClass) SetStorageClass(val string) {
+	s.StorageClass = val
+}
+
+// SetObjects sets the value of Objects.
+func (s *StorageClass) SetObjects(val int64) {
+	s.Objects = val
+}
+
+// SetBytes sets the value of Bytes.
+func (s *StorageClass) SetBytes(val string) {
+	s.Bytes = val
+}
 
 // Ref: #/components/schemas/StorageProvider
 type StorageProvider struct {

@@ -24,9 +24,10 @@ type position struct {
 	Version1 bool `json:"v1,omitempty"`
 	// After is the last key that was counted: nothing up to it may come again.
 	After []byte `json:"after,omitempty"`
-	// Token is how the server wants to go on. It is preferred to After, which
-	// servers handle worse: versitygw 1.8.0 ignores start-after altogether. In
-	// version 1 it is a marker, needed only behind an empty page.
+	// Token is how the server wants to go on from a page that it was asked for by
+	// token, or at the beginning. What was asked for by key goes on by key: if that
+	// key is not there any more, MinIO's next token leaves one out (its issue 21463).
+	// In version 1 it is a marker, needed only behind an empty page.
 	Token []byte `json:"token,omitempty"`
 	// Version is where to go on within After, in a listing of versions; it is empty
 	// when the key is done.
@@ -340,7 +341,7 @@ func (l *lister) hand(count func(source.Entry)) (last []byte, passed bool, _ err
 			class = source.Noncurrent
 		}
 		if !o.marker {
-			count(source.Entry{Class: class, Key: key, Size: o.size})
+			count(source.Entry{Class: class, Key: key, Size: o.size, StorageClass: o.class})
 		}
 		last = key
 	}
@@ -382,7 +383,7 @@ func (l *lister) next(last []byte) (position, error) {
 		return next, nil
 	}
 	stuck := func(why string) (position, error) { return position{}, noProgress.because(errors.New(why)) }
-	if !next.Version1 {
+	if byKey := len(l.at.Token) == 0 && len(l.at.After) > 0; !next.Version1 && (!byKey || len(p.objects) == 0) {
 		next.Token = bytes.Clone(p.token)
 	}
 	if l.bucket.OneChain {

@@ -15,6 +15,7 @@ const (
 	maxKeyBytes    = 4096 // S3 has 1,024; some servers take file names of any length
 	maxTokenBytes  = 8192
 	maxSizeDigits  = 18 // below 2^63, with room to add a page up
+	maxClassBytes  = 40 // of a storage class; S3's longest has 19
 )
 
 // object is one entry of a page. Its key may still be percent-encoded: whether
@@ -22,6 +23,8 @@ const (
 type object struct {
 	key  []byte
 	size int64
+	// class is the storage class, clipped; empty if the server does not say.
+	class []byte
 	// Of a listing of versions only.
 	version []byte
 	old     bool // not the current version
@@ -207,6 +210,10 @@ func (p *page) parseObject(marker bool) error {
 				o.size, err = parseSize(value)
 			}
 			hasSize = true
+		case "StorageClass":
+			if o.class, err = p.text(); len(o.class) > maxClassBytes {
+				o.class = o.class[:maxClassBytes]
+			}
 		case "VersionId":
 			o.version, err = p.text()
 		case "IsLatest":

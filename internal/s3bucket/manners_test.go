@@ -125,7 +125,7 @@ func TestThrottledServerIsCountedExactly(t *testing.T) {
 			return o.Open(ctx, b, s.Cursor)
 		},
 		NewPage: func() engine.Page { return &sumPage{} },
-		Add: func(p engine.Page, _ source.Step, _ source.Source) error {
+		Add: func(p engine.Page, _ source.Step, _ source.Source, _ func() engine.Work) error {
 			total.Objects += p.(*sumPage).Objects
 			total.Bytes += p.(*sumPage).Bytes
 			return nil

@@ -229,7 +229,7 @@ func TestEngineOnARealServer(t *testing.T) {
 			return o.Open(ctx, b, span.Cursor)
 		},
 		NewPage: func() engine.Page { return &sums{} },
-		Add: func(p engine.Page, st source.Step, _ source.Source) error {
+		Add: func(p engine.Page, st source.Step, _ source.Source, _ func() engine.Work) error {
 			got.objects += p.(*sums).objects
 			got.bytes += p.(*sums).bytes
 			if st.Done {

@@ -120,3 +120,11 @@ func (l *lister) Left() float64 {
 	}
 	return float64(l.pages) * (1 - now) / (now - begin)
 }
+
+// Last implements source.Splitter.
+func (l *lister) Last() []byte {
+	if l.bucket.OneChain {
+		return nil
+	}
+	return l.at.After
+}

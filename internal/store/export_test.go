@@ -49,6 +49,15 @@ func SQLiteOnly() []string {
 	})
 }
 
+// NewestSchema is the version of the last migration.
+func NewestSchema() int {
+	files, err := migrationFiles.ReadDir("migration")
+	if err != nil {
+		panic(err)
+	}
+	return len(files)
+}
+
 // Pragma returns what a pragma says on every connection of every pool: they are
 // all opened, by holding on to each.
 func (s *Store) Pragma(ctx context.Context, name string) ([]string, error) {

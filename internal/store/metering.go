@@ -47,9 +47,12 @@ type RangeKey struct {
 type Range struct {
 	RangeKey
 	// Place is a fingerprint of what the scan began to measure, and by which rules.
-	Place      int64
-	Cursor     []byte
-	Tallies    Tallies
+	Place   int64
+	Cursor  []byte
+	Tallies Tallies
+	// Details are what else was found out, in the words of package metering; nil
+	// before the first save.
+	Details    []byte
 	Requests   int64
 	Incomplete *purser.ScanError
 	// Failures counts the slices in a row that got nowhere.
@@ -120,13 +123,23 @@ func (r reads) GetSourceUsage(ctx context.Context, team purser.TeamID, provider 
 	return one(ctx, r.run, func(row scanner) (u purser.SourceUsage, err error) {
 		var tallies string
 		var measured sql.NullInt64
-		if err := row.Scan(&tallies, &measured, &u.Method, &u.Complete, &u.Requests); err != nil {
+		var details sql.NullString
+		if err := row.Scan(&tallies, &measured, &u.Method, &u.Complete, &u.Requests, &details); err != nil {
 			return u, err
 		}
 		u.MeasuredAt = fromNullMicros(measured)
-		err = json.Unmarshal([]byte(tallies), &u.Tallies)
+		if err := json.Unmarshal([]byte(tallies), &u.Tallies); err != nil || !details.Valid {
+			return u, err
+		}
+		err = json.Unmarshal([]byte(details.String), &detailsOf{&u.Folders, &u.StorageClasses})
 		return u, err
 	}, noProvider, "GetSourceUsage", string(team), string(provider))
+}
+
+// detailsOf are the parts of a measurement that are stored as one text.
+type detailsOf struct {
+	Folders        *[]purser.FolderLevel  `json:"folders"`
+	StorageClasses *[]purser.StorageClass `json:"storageClasses"`
 }
 
 func noSource(op string) error { return purser.NotFound("store."+op, "source") }
@@ -215,9 +228,24 @@ func (t *Tx) PublishSource(ctx context.Context, team purser.TeamID, id purser.So
 	if err != nil {
 		return convertError(err)
 	}
+	details, err := json.Marshal(detailsOf{&u.Folders, &u.StorageClasses})
+	if err != nil {
+		return convertError(err)
+	}
 	bytes := func(c purser.Category) int64 { return int64(u.Tallies[c].Bytes()) }
 	return run(ctx, t.run, "PublishSource", string(team), string(id), bytes(purser.CategoryDataset), bytes(purser.CategoryModel),
-		bytes(purser.CategoryNotebookWorkspace), bytes(purser.CategorySharedStorage), string(tallies), u.Method, u.Requests, toMicros(u.MeasuredAt))
+		bytes(purser.CategoryNotebookWorkspace), bytes(purser.CategorySharedStorage), string(tallies), u.Method, u.Requests, toMicros(u.MeasuredAt), string(details))
+}
+
+// SetCuts keeps where the next scan of a source is to cut it, in the words of
+// package metering.
+func (t *Tx) SetCuts(ctx context.Context, team purser.TeamID, id purser.SourceID, cuts []byte) error {
+	return run(ctx, t.run, "SetCuts", string(team), string(id), cuts)
+}
+
+// GetCuts returns what SetCuts has stored; nil is nothing.
+func (r reads) GetCuts(ctx context.Context, team purser.TeamID, id purser.SourceID) ([]byte, error) {
+	return one(ctx, r.run, scalar[[]byte], noSource, "GetCuts", string(team), string(id))
 }
 
 // MarkSourceIncomplete notes that the newest scan of a source could not read
@@ -316,7 +344,7 @@ func (t *Tx) ClaimRange(ctx context.Context, key RangeKey, fence int64, until ti
 	return one(ctx, t.run, func(row scanner) (Range, error) {
 		r := Range{RangeKey: key, LeaseUntil: until}
 		var texts rangeTexts
-		if err := row.Scan(&r.Fence, &r.Place, &r.Cursor, &texts.tallies, &r.Requests, &texts.incomplete, &r.Failures); err != nil {
+		if err := row.Scan(&r.Fence, &r.Place, &r.Cursor, &texts.tallies, &r.Requests, &texts.incomplete, &r.Failures, &r.Details); err != nil {
 			return r, err
 		}
 		err := texts.into(&r)
@@ -346,7 +374,7 @@ func (t *Tx) SaveRange(ctx context.Context, r Range) error {
 		incomplete = string(text)
 	}
 	return mustChange(ctx, t.run, noScan, "SaveRange", string(r.TeamID), string(r.ScanID), r.Number, r.Fence,
-		r.Cursor, string(tallies), r.Requests, incomplete, r.Failures, toMicros(r.LeaseUntil), r.Done)
+		r.Cursor, string(tallies), r.Requests, incomplete, r.Failures, toMicros(r.LeaseUntil), r.Done, r.Details)
 }
 
 // HoldsRange reports whether the range is still held under fence: nobody has
@@ -364,7 +392,7 @@ func (r reads) ListRanges(ctx context.Context, team purser.TeamID, id purser.Sca
 		var texts rangeTexts
 		var lease int64
 		if err := row.Scan(&r.Number, &r.Fence, &r.Place, &r.Cursor, &texts.tallies, &r.Requests, &texts.incomplete,
-			&r.Failures, &lease, &r.Done); err != nil {
+			&r.Failures, &lease, &r.Done, &r.Details); err != nil {
 			return r, err
 		}
 		r.LeaseUntil = fromMicros(lease)

@@ -53,7 +53,7 @@ func TestOpenPostgresFaults(t *testing.T) {
 				pretendNewer(t, "pgx", url)
 				return url
 			},
-			want: "the database was written by a newer purser (schema 999, this one knows 2); start that version, or restore a backup from before the upgrade",
+			want: newerSchema,
 		},
 	}
 	for _, test := range tests {

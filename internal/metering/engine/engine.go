@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -31,6 +32,9 @@ type Span struct {
 	Until []byte `json:"until,omitempty"`
 	// Cursor is where its source goes on; nil is the beginning.
 	Cursor []byte `json:"cursor,omitempty"`
+	// Last is the key up to which everything was counted; nil where nothing was, or
+	// the place has no order.
+	Last []byte `json:"last,omitempty"`
 	// What says which listing of a bucket it is a stretch of.
 	What source.Listing `json:"what,omitempty"`
 }
@@ -45,6 +49,8 @@ type Work struct {
 	// turn to one chain any more: the failure that calls for one then ends the run.
 	Part  bool   `json:"part,omitempty"`
 	Spans []Span `json:"spans"`
+	// Bounds are the keys at which spans were parted from those counted elsewhere.
+	Bounds [][]byte `json:"bounds,omitempty"`
 }
 
 // All is a place of which nothing was counted, of a bucket by these listings;
@@ -60,6 +66,38 @@ func All(listings ...source.Listing) Work {
 	return w
 }
 
+// CutAt returns w, of which nothing was counted, with its first span cut at keys,
+// which are in order.
+func (w Work) CutAt(keys [][]byte) Work {
+	first, others := w.Spans[0], w.Spans[1:]
+	w.Spans = make([]Span, 0, len(keys)+len(w.Spans))
+	for _, key := range keys {
+		w.Spans = append(w.Spans, Span{What: first.What, After: first.After, Until: key})
+		first.After = key
+	}
+	w.Spans = append(append(w.Spans, first), others...)
+	return w
+}
+
+// Edges are the keys at which counting goes on or ends, here or elsewhere: of
+// what lies in order between two of them, all or nothing was counted.
+func (w Work) Edges() iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for _, s := range w.Spans {
+			for _, key := range [][]byte{s.After, s.Last, s.Until} {
+				if key != nil && !yield(key) {
+					return
+				}
+			}
+		}
+		for _, key := range w.Bounds {
+			if !yield(key) {
+				return
+			}
+		}
+	}
+}
+
 // Page collects what one step hands out.
 type Page interface {
 	Reset()
@@ -73,8 +111,8 @@ type Options struct {
 	// NewPage makes a page for a worker.
 	NewPage func() Page
 	// Add takes what a step has counted. It is called by one worker at a time, and
-	// what it returns as an error ends the run.
-	Add func(p Page, step source.Step, from source.Source) error
+	// what it returns as an error ends the run. left is what is left after the step.
+	Add func(p Page, step source.Step, from source.Source, left func() Work) error
 	// Spent is told of requests that counted nothing. One at a time, as Add.
 	Spent func(requests int64)
 	// Forget drops all that was added: the place is counted anew, in one chain.
@@ -107,6 +145,7 @@ type Engine struct {
 	oneChain bool
 	part     bool
 	listings []source.Listing // of the whole place
+	bounds   [][]byte
 	waiting  []*span
 	busy     map[*span]struct{}
 	idle     int // workers without a span
@@ -119,7 +158,9 @@ type Engine struct {
 
 // New makes an Engine for what is left of a place.
 func New(w Work, o Options) *Engine {
-	e := &Engine{o: o, oneChain: w.OneChain, part: w.Part, listings: w.Listings, busy: make(map[*span]struct{})}
+	e := &Engine{
+		o: o, oneChain: w.OneChain, part: w.Part, listings: w.Listings, bounds: slices.Clone(w.Bounds), busy: make(map[*span]struct{}),
+	}
 	e.changed = sync.NewCond(&e.mu)
 	if len(e.listings) == 0 {
 		e.listings = []source.Listing{source.Objects}
@@ -188,14 +229,18 @@ func (e *Engine) Stop() {
 func (e *Engine) Save(fn func(w Work)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	w := Work{OneChain: e.oneChain, Part: e.part, Listings: e.listings}
+	fn(e.leftLocked())
+}
+
+func (e *Engine) leftLocked() Work {
+	w := Work{OneChain: e.oneChain, Part: e.part, Listings: e.listings, Bounds: slices.Clone(e.bounds)}
 	for _, s := range e.waiting {
 		w.Spans = append(w.Spans, s.Span)
 	}
 	for s := range e.busy {
 		w.Spans = append(w.Spans, s.Span)
 	}
-	fn(w)
+	return w
 }
 
 // Give takes a span away that nobody works on, for others to count: what is left
@@ -209,7 +254,12 @@ func (e *Engine) Give() *Work {
 		if s.After != nil && !e.oneChain {
 			e.waiting = slices.Delete(e.waiting, i, i+1)
 			e.part, e.wanted = true, 0
-			return &Work{Part: true, Spans: []Span{s.Span}}
+			given := &Work{Part: true, Spans: []Span{s.Span}, Bounds: [][]byte{s.After}}
+			if s.Until != nil {
+				given.Bounds = append(given.Bounds, s.Until)
+			}
+			e.bounds = append(e.bounds, given.Bounds...)
+			return given
 		}
 	}
 	return nil
@@ -347,16 +397,19 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 func (e *Engine) add(s *span, src source.Source, page Page, step source.Step) error {
-	left := 0.0
+	after := *s
+	after.Cursor = src.Cursor()
 	if splitter, ok := src.(source.Splitter); ok {
-		left = splitter.Left()
+		after.Last, after.left = splitter.Last(), splitter.Left()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err := e.o.Add(page, step, src); err != nil {
+	before := *s
+	*s = after
+	if err := e.o.Add(page, step, src, e.leftLocked); err != nil {
+		*s = before
 		return err
 	}
-	s.Cursor, s.left = src.Cursor(), left
 	e.added = true
 	return nil
 }

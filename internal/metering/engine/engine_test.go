@@ -57,6 +57,7 @@ func (s *numbers) Split(context.Context) ([]byte, int64, error) {
 }
 
 func (s *numbers) Left() float64  { return float64(s.until-s.after) / 10 }
+func (s *numbers) Last() []byte   { return key(s.after - 1) }
 func (s *numbers) Cursor() []byte { return key(s.after) }
 func (s *numbers) Method() string { return "count" }
 func (s *numbers) Close() error   { return nil }
@@ -90,7 +91,7 @@ func newCount(w engine.Work, n, workers, retries int, before func(at int) error)
 			}}, nil
 		},
 		NewPage: func() engine.Page { return &page{} },
-		Add: func(p engine.Page, st source.Step, _ source.Source) error {
+		Add: func(p engine.Page, st source.Step, _ source.Source, _ func() engine.Work) error {
 			c.sum += p.(*page).n
 			c.requests += int(st.Requests)
 			return nil

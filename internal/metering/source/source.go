@@ -40,6 +40,9 @@ type Entry struct {
 	// Objects is how many objects the entry stands for, where only a sum is known;
 	// 0 means one.
 	Objects int64
+	// StorageClass is what the store calls the way in which it keeps the entry, valid
+	// as long as Key; empty where it does not say.
+	StorageClass []byte
 }
 
 // Step is what one call of Source.Step achieved.
@@ -90,6 +93,9 @@ type Splitter interface {
 	Split(ctx context.Context) (at []byte, requests int64, err error)
 	// Left estimates how many steps are left; 0 while it cannot be told.
 	Left() float64
+	// Last is a key up to which all was handed out, and nothing behind it; nil
+	// before the first, or if the place has no order.
+	Last() []byte
 }
 
 // Detector is a Source that finds out the signing region by itself.

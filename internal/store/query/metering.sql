@@ -57,7 +57,7 @@ UPDATE sources SET due_at = $3 WHERE team_id = $1 AND id = $2
 
 -- name: ResetSource
 UPDATE sources SET dataset_bytes = 0, model_bytes = 0, notebook_workspace_bytes = 0, shared_storage_bytes = 0,
-    tallies = '{}', method = '', complete = FALSE, requests = 0, measured_at = NULL
+    tallies = '{}', method = '', complete = FALSE, requests = 0, measured_at = NULL, details = NULL, cuts = NULL
 WHERE team_id = $1 AND id = $2
 
 -- name: DeleteSource
@@ -65,14 +65,20 @@ DELETE FROM sources WHERE team_id = $1 AND id = $2
 
 -- name: PublishSource
 UPDATE sources SET dataset_bytes = $3, model_bytes = $4, notebook_workspace_bytes = $5, shared_storage_bytes = $6,
-    tallies = $7, method = $8, complete = TRUE, requests = $9, measured_at = $10
+    tallies = $7, method = $8, complete = TRUE, requests = $9, measured_at = $10, details = $11
 WHERE team_id = $1 AND id = $2
 
 -- name: MarkSourceIncomplete
 UPDATE sources SET complete = FALSE WHERE team_id = $1 AND id = $2
 
+-- name: SetCuts
+UPDATE sources SET cuts = $3 WHERE team_id = $1 AND id = $2
+
+-- name: GetCuts
+SELECT cuts FROM sources WHERE team_id = $1 AND id = $2
+
 -- name: GetSourceUsage
-SELECT tallies, measured_at, method, complete, requests FROM sources WHERE team_id = $1 AND provider_id = $2
+SELECT tallies, measured_at, method, complete, requests, details FROM sources WHERE team_id = $1 AND provider_id = $2
 
 -- name: CreateScan
 INSERT INTO scans (team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at)
@@ -130,20 +136,20 @@ RETURNING fence
 -- name: ClaimRange
 UPDATE ranges SET fence = fence + 1, lease_until = $5
 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4 AND NOT done
-RETURNING fence, place, cursor, tallies, requests, incomplete, failures
+RETURNING fence, place, cursor, tallies, requests, incomplete, failures, details
 
 -- name: RenewLease
 UPDATE ranges SET lease_until = $5 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
 
 -- name: SaveRange
-UPDATE ranges SET cursor = $5, tallies = $6, requests = $7, incomplete = $8, failures = $9, lease_until = $10, done = $11
+UPDATE ranges SET cursor = $5, tallies = $6, requests = $7, incomplete = $8, failures = $9, lease_until = $10, done = $11, details = $12
 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
 
 -- name: HoldsRange
 SELECT 1 FROM ranges WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
 
 -- name: ListRanges
-SELECT number, fence, place, cursor, tallies, requests, incomplete, failures, lease_until, done
+SELECT number, fence, place, cursor, tallies, requests, incomplete, failures, lease_until, done, details
 FROM ranges WHERE team_id = $1 AND scan_id = $2 ORDER BY number
 
 -- name: DeleteRanges

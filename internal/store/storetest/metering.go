@@ -79,6 +79,11 @@ var meteringPromises = []promise{
 		s := k.newSource(p.ID)
 		equal(k, "before", get[purser.SourceUsage](k)(k.GetSourceUsage(k.ctx(), k.team, p.ID)).MeasuredAt, time.Time{})
 		u := k.usage(1000)
+		u.Folders = []purser.FolderLevel{{
+			Biggest: []purser.Folder{{Path: "a/", Amount: purser.Amount{Objects: 1, Bytes: 1 << 40}}},
+			Rest:    purser.Amount{Objects: 2, Bytes: 3},
+		}}
+		u.StorageClasses = []purser.StorageClass{{Name: "STANDARD", Amount: purser.Amount{Objects: 4, Bytes: 5}}}
 		k.do(func(tx *store.Tx) error { return tx.PublishSource(k.ctx(), k.team, s.ID, u) })
 		equal(k, "usage", get[purser.SourceUsage](k)(k.GetSourceUsage(k.ctx(), k.team, p.ID)), u)
 
@@ -88,6 +93,20 @@ var meteringPromises = []promise{
 
 		k.do(func(tx *store.Tx) error { return tx.ResetSource(k.ctx(), k.team, s.ID) })
 		equal(k, "reset", get[purser.SourceUsage](k)(k.GetSourceUsage(k.ctx(), k.team, p.ID)), purser.SourceUsage{Tallies: map[purser.Category]purser.Tally{}})
+	}},
+	{name: "a source keeps where its next scan begins, until it is another place", keep: func(k *kit) {
+		s := k.newTree("/a")
+		cutsAre := func(want []byte) {
+			k.Helper()
+			equal(k, "cuts", get[[]byte](k)(k.GetCuts(k.ctx(), k.team, s.ID)), want)
+		}
+		cutsAre(nil)
+		k.do(func(tx *store.Tx) error { return tx.SetCuts(k.ctx(), k.team, s.ID, []byte{0xff, 0}) })
+		cutsAre([]byte{0xff, 0})
+		k.do(func(tx *store.Tx) error { return tx.ResetSource(k.ctx(), k.team, s.ID) })
+		cutsAre(nil)
+		_, err := k.GetCuts(k.ctx(), k.newTeam(), s.ID)
+		k.fails(err, purser.KindNotFound)
 	}},
 	{name: "a team's usage is the sum of its sources", keep: func(k *kit) {
 		var sources []store.Source

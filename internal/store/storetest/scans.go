@@ -104,7 +104,8 @@ var scanPromises = []promise{
 		equal(k, "idle ranges under the renewed lease", len(k.idle(k.now.Add(time.Hour))), 0)
 		equal(k, "idle ranges after it", k.idle(k.now.Add(2*time.Hour)), []store.RangeKey{key})
 
-		r.Cursor, r.Requests, r.Failures, r.LeaseUntil = []byte{0, 0xff}, 11, 2, k.now.Add(3*time.Hour)
+		r.Cursor, r.Details = []byte{0, 0xff}, []byte{0xff, 0}
+		r.Requests, r.Failures, r.LeaseUntil = 11, 2, k.now.Add(3*time.Hour)
 		r.Tallies = store.Tallies{purser.CategoryDataset: {Objects: 1, Current: 2, Noncurrent: 3, Unfinished: 4}, purser.CategoryUnmatched: {Objects: 5}}
 		r.Incomplete = &purser.ScanError{Code: "unreadable", Message: "A folder could not be read.", Hint: "Let this user read it."}
 		k.do(func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), r) })
