@@ -88,6 +88,12 @@ bench-metering: build bin/peers/rclone bin/peers/mc ## measure purser du beside 
 bin/peers/%: e2e/peers/%/go.mod e2e/peers/%/go.sum
 	cd e2e/peers/$* && nice go build -p 2 -ldflags '-s -w' -o ../../../bin/peers/ tool
 
+.PHONY: bench-growth
+bench-growth: build ## measure what grows with what is stored, and what must not
+	scripts/need wrk
+	go run ./e2e/bench -purser bin/purser -growth 10000000
+	scripts/test-services go test -run '^$$' -bench Tick -benchtime 50x -timeout 1h ./internal/metering
+
 .PHONY: bench-go
 bench-go: ## run the Go benchmarks; PKG and RUN choose some
 	scripts/test-services go test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)

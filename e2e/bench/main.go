@@ -32,6 +32,7 @@ func main() {
 	var (
 		b    bench
 		bare = flag.String("bare", "", "be the bare handler: answer with the content of this file")
+		most = flag.Int("growth", 0, "measure growth instead, up to so many objects")
 	)
 	flag.StringVar(&b.binary, "purser", "bin/purser", "the program to measure")
 	flag.IntVar(&b.teams, "teams", 1000, "teams in the database")
@@ -44,7 +45,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := b.run(ctx); err != nil {
+	if err := b.run(ctx, *most); err != nil {
 		stop()
 		log.Fatal("bench: ", err)
 	}
@@ -79,11 +80,14 @@ type bench struct {
 	purser           *process
 }
 
-func (b *bench) run(ctx context.Context) (err error) {
+func (b *bench) run(ctx context.Context, most int) (err error) {
 	if b.dir, err = os.MkdirTemp("", "purser-bench-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if most > 0 {
+		return b.growth(ctx, most)
+	}
 	if err := b.start(ctx); err != nil {
 		return err
 	}
@@ -115,15 +119,16 @@ func (p *process) stop() {
 	_ = p.cmd.Wait()
 }
 
-// residentMiB is the memory that the process has in use.
-func (p *process) residentMiB() (float64, error) {
+// memoryMiB is the memory that the process has in use (VmRSS), or the most that it
+// had (VmHWM).
+func (p *process) memoryMiB(which string) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	m := regexp.MustCompile(which + `:\s+(\d+) kB`).FindSubmatch(status)
 	if m == nil {
-		return 0, errors.New("no VmRSS")
+		return 0, errors.New("no " + which)
 	}
 	kib, err := strconv.ParseFloat(string(m[1]), 64)
 	return kib / 1024, err
@@ -167,8 +172,9 @@ func launch(ctx context.Context, name string, args ...string) (*process, error) 
 	}
 }
 
-func (b *bench) serve(ctx context.Context, data string) (*process, error) {
-	return launch(ctx, b.binary, "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", data, "--log-format", "json")
+func (b *bench) serve(ctx context.Context, data string, more ...string) (*process, error) {
+	args := []string{"serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir", data, "--log-format", "json"}
+	return launch(ctx, b.binary, append(args, more...)...)
 }
 
 // start measures the start of an empty server and what it needs when idle.
@@ -185,7 +191,7 @@ func (b *bench) start(ctx context.Context) error {
 			*times = append(*times, float64(time.Since(begin).Milliseconds()))
 			if times == &again {
 				time.Sleep(2 * time.Second) // idle is what it is after the start
-				mib, err := p.residentMiB()
+				mib, err := p.memoryMiB("VmRSS")
 				if err != nil {
 					return err
 				}

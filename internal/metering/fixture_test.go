@@ -32,7 +32,7 @@ var quick = times{
 
 // fixture is a database with one team, and the places it may measure.
 type fixture struct {
-	t      *testing.T
+	t      testing.TB
 	url    string // of a PostgreSQL database; empty for SQLite
 	dir    string // of an SQLite database
 	store  *store.Store
@@ -50,17 +50,17 @@ func eachDatabase(t *testing.T, test func(t *testing.T, f *fixture)) {
 	t.Run("postgres", func(t *testing.T) { t.Parallel(); test(t, onPostgres(t)) })
 }
 
-func onSQLite(t *testing.T) *fixture {
+func onSQLite(t testing.TB) *fixture {
 	t.Helper()
 	return setup(t, &fixture{t: t, dir: t.TempDir()})
 }
 
-func onPostgres(t *testing.T) *fixture {
+func onPostgres(t testing.TB) *fixture {
 	t.Helper()
 	return setup(t, &fixture{t: t, url: pgtest.URL(t)})
 }
 
-func setup(t *testing.T, f *fixture) *fixture {
+func setup(t testing.TB, f *fixture) *fixture {
 	t.Helper()
 	f.world, f.logs, f.closes = &world{places: map[string]*place{}}, &lockedBuffer{}, map[*store.Store]func(){}
 	f.store = f.open()

@@ -2,6 +2,7 @@ package metering
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -259,4 +260,47 @@ func TestStoppingLeavesNothingBehind(t *testing.T) {
 	stop()
 	f.close()
 	goleak.VerifyNone(t, existing)
+}
+
+// BenchmarkTick starts scans, as many as a node has workers, while a number of
+// them are due.
+func BenchmarkTick(b *testing.B) {
+	for name, open := range map[string]func(testing.TB) *fixture{"sqlite": onSQLite, "postgres": onPostgres} {
+		for due := 1000; due <= 1_000_000; due *= 10 {
+			b.Run(fmt.Sprintf("%s/due=%d", name, due), func(b *testing.B) {
+				f := open(b)
+				service := f.service(f.store, func(o *Options) {
+					o.Workers, o.Trees = 16, f.addDue(due)
+				})
+				for b.Loop() {
+					service.tick(b.Context())
+				}
+				b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(16*b.N), "µs/scan")
+			})
+		}
+	}
+}
+
+// addDue gives teams trees whose scans are due, so many all together.
+func (f *fixture) addDue(due int) (trees []purser.Tree) {
+	f.t.Helper()
+	const each = 1000
+	for i := range each {
+		trees = append(trees, purser.Tree{Category: purser.CategoryModel, Path: fmt.Sprintf("/srv/%d/{team}", i)})
+	}
+	for team := range due / each {
+		id := f.addTeam(fmt.Sprintf("team-%d", team))
+		f.inTx(func(ctx context.Context, tx *store.Tx) error {
+			for i, tree := range trees {
+				err := tx.CreateSource(ctx, store.Source{
+					TeamID: id, ID: purser.NewSourceID(), TreeCategory: tree.Category, TreePath: tree.Path, DueAt: past().Add(-time.Duration(i) * time.Second),
+				})
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return trees
 }
