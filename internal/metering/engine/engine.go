@@ -225,7 +225,8 @@ func (e *Engine) Stop() {
 	e.changed.Broadcast()
 }
 
-// Save calls fn with what is left while nothing is added.
+// Save calls fn with what is left while nothing is added. No spans are an empty
+// list, never nil, which a caller might take for work that has not begun.
 func (e *Engine) Save(fn func(w Work)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -233,7 +234,7 @@ func (e *Engine) Save(fn func(w Work)) {
 }
 
 func (e *Engine) leftLocked() Work {
-	w := Work{OneChain: e.oneChain, Part: e.part, Listings: e.listings, Bounds: slices.Clone(e.bounds)}
+	w := Work{OneChain: e.oneChain, Part: e.part, Listings: e.listings, Spans: []Span{}, Bounds: slices.Clone(e.bounds)}
 	for _, s := range e.waiting {
 		w.Spans = append(w.Spans, s.Span)
 	}

@@ -185,6 +185,21 @@ func TestStopGetsSomewhere(t *testing.T) {
 	}
 }
 
+// TestNothingLeftIsNotNothingBegun: whoever saved the nil of work that has not
+// begun beside sums of all there is would count everything twice.
+func TestNothingLeftIsNotNothingBegun(t *testing.T) {
+	t.Parallel()
+	c := newCount(engine.All(), 100, 1, 0, nil)
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Save(func(w engine.Work) {
+		if w.Spans == nil || len(w.Spans) > 0 {
+			t.Errorf("left is %#v", w)
+		}
+	})
+}
+
 // TestGiving leaves spans to another engine, and takes one back.
 func TestGiving(t *testing.T) {
 	t.Parallel()
