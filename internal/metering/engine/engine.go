@@ -104,7 +104,7 @@ type Page interface {
 	Count(e source.Entry)
 }
 
-// Options say what is counted, and how. All but Retries are needed.
+// Options say what is counted, and how. All but Retries and Ask are needed.
 type Options struct {
 	// Open opens a span.
 	Open func(ctx context.Context, s Span, oneChain bool) (source.Source, error)
@@ -115,6 +115,11 @@ type Options struct {
 	Add func(p Page, step source.Step, from source.Source, left func() Work) error
 	// Spent is told of requests that counted nothing. One at a time, as Add.
 	Spent func(requests int64)
+	// Ask is asked before each step, and before each attempt to cut, whether so many
+	// requests may be sent beyond those that Add and Spent were told of. The error of
+	// a step that is refused ends the run, but no other step that is under way: its
+	// requests were sent. One at a time, as Add; nil allows everything.
+	Ask func(requests int64) error
 	// Forget drops all that was added: the place is counted anew, in one chain.
 	Forget func()
 	// Workers is how many spans are counted at once, at least 1.
@@ -128,6 +133,11 @@ const (
 	worthSplitting = 2
 	firstWait      = 200 * time.Millisecond
 	longestWait    = 20 * time.Second
+
+	// What Ask is asked for: what a step takes if it meets no trouble, and the most
+	// that an attempt to cut takes then.
+	stepRequests = 1
+	cutRequests  = 8
 )
 
 // span is a Span and what is known of it while it is worked on.
@@ -148,8 +158,9 @@ type Engine struct {
 	bounds   [][]byte
 	waiting  []*span
 	busy     map[*span]struct{}
-	idle     int // workers without a span
-	wanted   int // spans that others would take
+	idle     int   // workers without a span
+	wanted   int   // spans that others would take
+	asked    int64 // requests that Ask has allowed and nobody has reported yet
 	stopped  bool
 	added    bool // some step has succeeded
 	err      error
@@ -365,12 +376,16 @@ func (e *Engine) endedLocked() bool { return e.stopped && e.added || e.err != ni
 // step takes one step, and again if it fails for now, and adds what it counted.
 func (e *Engine) step(ctx context.Context, s *span, src source.Source, page Page) (done bool, err error) {
 	for failures := 0; ; failures++ {
+		if err := e.ask(stepRequests); err != nil {
+			e.end(err)
+			return false, nil
+		}
 		page.Reset()
 		step, err := src.Step(ctx, page.Count)
 		if err == nil && ctx.Err() == nil {
 			return step.Done, e.add(s, src, page, step)
 		}
-		e.spent(step.Requests)
+		e.spent(stepRequests, step.Requests)
 		var problem *source.Error
 		switch {
 		case ctx.Err() != nil:
@@ -405,6 +420,7 @@ func (e *Engine) add(s *span, src source.Source, page Page, step source.Step) er
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.asked -= stepRequests
 	before := *s
 	*s = after
 	if err := e.o.Add(page, step, src, e.leftLocked); err != nil {
@@ -415,13 +431,37 @@ func (e *Engine) add(s *span, src source.Source, page Page, step source.Step) er
 	return nil
 }
 
-func (e *Engine) spent(requests int64) {
-	if requests == 0 {
-		return
-	}
+// ask asks whether requests may be sent. Whoever is allowed to says afterwards
+// how many they were.
+func (e *Engine) ask(requests int64) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.o.Spent(requests)
+	if e.o.Ask != nil {
+		if err := e.o.Ask(e.asked + requests); err != nil {
+			return err
+		}
+	}
+	e.asked += requests
+	return nil
+}
+
+// end ends the run and leaves the steps alone that are under way.
+func (e *Engine) end(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.err == nil {
+		e.err = err
+	}
+}
+
+// spent reports requests that counted nothing, in place of those asked for.
+func (e *Engine) spent(asked, requests int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.asked -= asked
+	if requests > 0 {
+		e.o.Spent(requests)
+	}
 }
 
 // mayCut reports whether s is among the spans to cut for those who have nothing
@@ -446,8 +486,11 @@ func (e *Engine) mayCut(s *span, src source.Source) bool {
 
 // cut leaves the second part of a span to others.
 func (e *Engine) cut(ctx context.Context, s *span, src source.Splitter) error {
+	if e.ask(cutRequests) != nil {
+		return nil // there may be enough for the steps
+	}
 	at, requests, err := src.Split(ctx)
-	e.spent(requests)
+	e.spent(cutRequests, requests)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}

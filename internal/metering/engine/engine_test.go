@@ -25,6 +25,8 @@ type numbers struct {
 	after, until int // the next one, and the one behind the last
 	// before is called at the beginning of each step and may fail it.
 	before func(at int) error
+	// cancelled counts the steps that were cancelled; they end all the same.
+	cancelled *atomic.Int64
 }
 
 func key(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
@@ -36,11 +38,14 @@ func number(key []byte, otherwise int) int {
 	return int(binary.BigEndian.Uint32(key))
 }
 
-func (s *numbers) Step(_ context.Context, count func(source.Entry)) (source.Step, error) {
+func (s *numbers) Step(ctx context.Context, count func(source.Entry)) (source.Step, error) {
 	if s.before != nil {
 		if err := s.before(s.after); err != nil {
 			return source.Step{Requests: 1}, err
 		}
+	}
+	if ctx.Err() != nil {
+		s.cancelled.Add(1)
 	}
 	for end := min(s.after+10, s.until); s.after < end; s.after++ {
 		count(source.Entry{Key: key(s.after), Size: 1})
@@ -71,6 +76,8 @@ func (p *page) Count(source.Entry) { p.n++ }
 type count struct {
 	*engine.Engine
 	sum, requests int
+	cancelled     atomic.Int64 // steps
+	ask           func(int64) error
 	atOnce, most  atomic.Int64
 }
 
@@ -79,7 +86,7 @@ func newCount(w engine.Work, n, workers, retries int, before func(at int) error)
 	c.Engine = engine.New(w, engine.Options{
 		Open: func(_ context.Context, s engine.Span, _ bool) (source.Source, error) {
 			from := number(s.Cursor, number(s.After, 0))
-			return &numbers{after: from, until: number(s.Until, n), before: func(at int) error {
+			return &numbers{after: from, until: number(s.Until, n), cancelled: &c.cancelled, before: func(at int) error {
 				now := c.atOnce.Add(1)
 				defer c.atOnce.Add(-1)
 				for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
@@ -97,6 +104,12 @@ func newCount(w engine.Work, n, workers, retries int, before func(at int) error)
 			return nil
 		},
 		Spent: func(n int64) { c.requests += int(n) }, Forget: func() { c.sum = 0 },
+		Ask: func(n int64) error {
+			if c.ask == nil {
+				return nil
+			}
+			return c.ask(n)
+		},
 		Workers: workers, Retries: retries,
 	})
 	return c
@@ -198,6 +211,41 @@ func TestNothingLeftIsNotNothingBegun(t *testing.T) {
 			t.Errorf("left is %#v", w)
 		}
 	})
+}
+
+// TestRefusedRequests lets only so many requests be sent in each run, and has
+// none of them be in vain.
+func TestRefusedRequests(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("no more")
+	work, sum, requests := engine.All(), 0, 0
+	const most = 20
+	for runs := 1; len(work.Spans) > 0; runs++ {
+		if runs > 100 {
+			t.Fatalf("%d of 1000 after %d runs", sum, runs)
+		}
+		c := newCount(work, 1000, 4, 0, func(int) error { time.Sleep(time.Millisecond); return nil })
+		c.ask = func(n int64) error {
+			if int64(c.requests)+n > most {
+				return refused
+			}
+			return nil
+		}
+		err := c.Run(t.Context())
+		sum, requests = sum+c.sum, requests+c.requests
+		c.Save(func(w engine.Work) { work = w })
+		switch {
+		case c.requests > most:
+			t.Errorf("%d requests", c.requests)
+		case len(work.Spans) > 0 && !errors.Is(err, refused):
+			t.Errorf("run %d ended with %v", runs, err)
+		case c.cancelled.Load() > 0:
+			t.Errorf("%d steps under way were cancelled", c.cancelled.Load())
+		}
+	}
+	if sum != 1000 || requests < 100 {
+		t.Errorf("counted %d with %d requests", sum, requests)
+	}
 }
 
 // TestGiving leaves spans to another engine, and takes one back.
