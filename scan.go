@@ -36,6 +36,11 @@ type Scan struct {
 	StartedAt  time.Time // zero until running
 	FinishedAt time.Time // zero until ended
 	Error      *ScanError
+	// EstimatedCost is that of Requests; nothing for a tree.
+	EstimatedCost Cost
+	// Budget is today's of the provider; nil for a tree, and when the provider was
+	// deleted.
+	Budget *RequestBudget
 }
 
 // ScanError says why a scan failed, what a running one waits to be over, or what

@@ -137,6 +137,10 @@ type SourceUsage struct {
 	Complete bool
 	// Requests is how many requests the measurement took; 0 for trees.
 	Requests int64
+	// EstimatedCost is that of Requests.
+	EstimatedCost Cost
+	// Budget is today's of the provider.
+	Budget RequestBudget
 	// Folders are the biggest ones at each depth, from the first on; none where the
 	// store does not list in order.
 	Folders []FolderLevel

@@ -62,7 +62,10 @@ type Range struct {
 	Fence int64
 	// LeaseUntil is when others may take over.
 	LeaseUntil time.Time
-	Done       bool
+	// Allowed is how many more requests than Requests its holder may have sent since
+	// it was saved; ClaimRange does not tell it.
+	Allowed int64
+	Done    bool
 }
 
 // Now returns the database's clock, by which leases are judged: the nodes' own
@@ -122,12 +125,12 @@ func joinHalves(upper, lower int64) purser.Bytes {
 func (r reads) GetSourceUsage(ctx context.Context, team purser.TeamID, provider purser.ProviderID) (purser.SourceUsage, error) {
 	return one(ctx, r.run, func(row scanner) (u purser.SourceUsage, err error) {
 		var tallies string
-		var measured sql.NullInt64
+		var measured, spentOn sql.NullInt64
 		var details sql.NullString
-		if err := row.Scan(&tallies, &measured, &u.Method, &u.Complete, &u.Requests, &details); err != nil {
+		if err := row.Scan(&tallies, &measured, &u.Method, &u.Complete, &u.Requests, &details, &u.Budget.Spent, &spentOn); err != nil {
 			return u, err
 		}
-		u.MeasuredAt = fromNullMicros(measured)
+		u.MeasuredAt, u.Budget.Day = fromNullMicros(measured), fromNullMicros(spentOn)
 		if err := json.Unmarshal([]byte(tallies), &u.Tallies); err != nil || !details.Valid {
 			return u, err
 		}
@@ -254,6 +257,12 @@ func (t *Tx) MarkSourceIncomplete(ctx context.Context, team purser.TeamID, id pu
 	return run(ctx, t.run, "MarkSourceIncomplete", string(team), string(id))
 }
 
+// SpendRequests counts requests that were sent to a source's bucket on the day
+// with this beginning, and returns how many they are by now.
+func (t *Tx) SpendRequests(ctx context.Context, team purser.TeamID, id purser.SourceID, day time.Time, requests int64) (spent int64, err error) {
+	return one(ctx, t.run, scalar[int64], noSource, "SpendRequests", string(team), string(id), toMicros(day), requests)
+}
+
 func noScan(op string) error { return purser.NotFound("store."+op, "scan") }
 
 // GetScan returns a team's scan.
@@ -358,6 +367,28 @@ func (t *Tx) RenewLease(ctx context.Context, key RangeKey, fence int64, until ti
 	return mustChange(ctx, t.run, noScan, "RenewLease", string(key.TeamID), string(key.ScanID), key.Number, fence, toMicros(until))
 }
 
+// AllowRequests notes how many requests whoever claimed the range under fence may
+// send before it is saved; KindNotFound if it was taken over or its scan has
+// ended.
+func (t *Tx) AllowRequests(ctx context.Context, key RangeKey, fence, requests int64) error {
+	return mustChange(ctx, t.run, noScan, "AllowRequests", string(key.TeamID), string(key.ScanID), key.Number, fence, requests)
+}
+
+// OthersAllowed returns how many requests the other ranges of a scan that are not
+// done have been allowed, and how many ranges are not done, this one included.
+func (r reads) OthersAllowed(ctx context.Context, key RangeKey) (requests, ranges int64, err error) {
+	requests, err = one(ctx, r.run, func(row scanner) (n int64, err error) {
+		err = row.Scan(&n, &ranges)
+		return n, err
+	}, noScan, "SumAllowed", string(key.TeamID), string(key.ScanID), key.Number)
+	return requests, ranges, err
+}
+
+// WakeRanges ends leases that run longer than until, at now.
+func (t *Tx) WakeRanges(ctx context.Context, now, until time.Time) error {
+	return run(ctx, t.run, "WakeRanges", toMicros(now), toMicros(until))
+}
+
 // SaveRange stores the work done on a range; KindNotFound if it was taken over
 // or its scan has ended, and then nothing is stored.
 func (t *Tx) SaveRange(ctx context.Context, r Range) error {
@@ -374,7 +405,7 @@ func (t *Tx) SaveRange(ctx context.Context, r Range) error {
 		incomplete = string(text)
 	}
 	return mustChange(ctx, t.run, noScan, "SaveRange", string(r.TeamID), string(r.ScanID), r.Number, r.Fence,
-		r.Cursor, string(tallies), r.Requests, incomplete, r.Failures, toMicros(r.LeaseUntil), r.Done, r.Details)
+		r.Cursor, string(tallies), r.Requests, incomplete, r.Failures, toMicros(r.LeaseUntil), r.Done, r.Details, r.Allowed)
 }
 
 // HoldsRange reports whether the range is still held under fence: nobody has
@@ -392,7 +423,7 @@ func (r reads) ListRanges(ctx context.Context, team purser.TeamID, id purser.Sca
 		var texts rangeTexts
 		var lease int64
 		if err := row.Scan(&r.Number, &r.Fence, &r.Place, &r.Cursor, &texts.tallies, &r.Requests, &texts.incomplete,
-			&r.Failures, &lease, &r.Done, &r.Details); err != nil {
+			&r.Failures, &lease, &r.Done, &r.Details, &r.Allowed); err != nil {
 			return r, err
 		}
 		r.LeaseUntil = fromMicros(lease)
@@ -429,13 +460,16 @@ func scanSource(row scanner) (s Source, err error) {
 func scanScan(row scanner) (s purser.Scan, err error) {
 	var provider, code, message, hint sql.NullString
 	var created int64
-	var started, finished sql.NullInt64
+	var started, finished, spent, spentOn sql.NullInt64
 	err = row.Scan(&s.TeamID, &s.ID, &s.SourceID, &provider, &s.Source, &s.State, &s.Objects, &s.Bytes, &s.Requests,
-		&created, &started, &finished, &code, &message, &hint)
+		&created, &started, &finished, &code, &message, &hint, &spent, &spentOn)
 	s.ProviderID = purser.ProviderID(provider.String)
 	s.CreatedAt, s.StartedAt, s.FinishedAt = fromMicros(created), fromNullMicros(started), fromNullMicros(finished)
 	if code.Valid {
 		s.Error = &purser.ScanError{Code: code.String, Message: message.String, Hint: hint.String}
+	}
+	if spent.Valid {
+		s.Budget = &purser.RequestBudget{Spent: spent.Int64, Day: fromNullMicros(spentOn)}
 	}
 	return s, err
 }

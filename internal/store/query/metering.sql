@@ -78,31 +78,39 @@ UPDATE sources SET cuts = $3 WHERE team_id = $1 AND id = $2
 SELECT cuts FROM sources WHERE team_id = $1 AND id = $2
 
 -- name: GetSourceUsage
-SELECT tallies, measured_at, method, complete, requests, details FROM sources WHERE team_id = $1 AND provider_id = $2
+SELECT tallies, measured_at, method, complete, requests, details, spent, spent_on FROM sources WHERE team_id = $1 AND provider_id = $2
+
+-- name: SpendRequests
+UPDATE sources SET spent = $4 + CASE WHEN spent_on = $3 THEN spent ELSE 0 END, spent_on = $3 WHERE team_id = $1 AND id = $2
+RETURNING spent
 
 -- name: CreateScan
 INSERT INTO scans (team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at)
 VALUES ($1, $2, $3, $4, $5, 'queued', 0, 0, 0, $6)
 
 -- name: GetScan
-SELECT team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at, started_at, finished_at,
-    error_code, error_message, error_hint
-FROM scans WHERE team_id = $1 AND id = $2
+SELECT s.team_id, s.id, s.source_id, s.provider_id, s.source, s.state, s.objects, s.bytes, s.requests, s.created_at, s.started_at, s.finished_at,
+    s.error_code, s.error_message, s.error_hint, b.spent, b.spent_on
+FROM scans s LEFT JOIN sources b ON b.team_id = s.team_id AND b.id = s.source_id AND b.provider_id IS NOT NULL
+WHERE s.team_id = $1 AND s.id = $2
 
 -- name: GetRunningScan
-SELECT team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at, started_at, finished_at,
-    error_code, error_message, error_hint
-FROM scans WHERE team_id = $1 AND source_id = $2 AND state IN ('queued', 'running')
+SELECT s.team_id, s.id, s.source_id, s.provider_id, s.source, s.state, s.objects, s.bytes, s.requests, s.created_at, s.started_at, s.finished_at,
+    s.error_code, s.error_message, s.error_hint, b.spent, b.spent_on
+FROM scans s LEFT JOIN sources b ON b.team_id = s.team_id AND b.id = s.source_id AND b.provider_id IS NOT NULL
+WHERE s.team_id = $1 AND s.source_id = $2 AND s.state IN ('queued', 'running')
 
 -- name: ListScansDescending
-SELECT team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at, started_at, finished_at,
-    error_code, error_message, error_hint
-FROM scans WHERE team_id = $1 AND (created_at, id) < ($2, $3) ORDER BY created_at DESC, id DESC LIMIT $4
+SELECT s.team_id, s.id, s.source_id, s.provider_id, s.source, s.state, s.objects, s.bytes, s.requests, s.created_at, s.started_at, s.finished_at,
+    s.error_code, s.error_message, s.error_hint, b.spent, b.spent_on
+FROM scans s LEFT JOIN sources b ON b.team_id = s.team_id AND b.id = s.source_id AND b.provider_id IS NOT NULL
+WHERE s.team_id = $1 AND (s.created_at, s.id) < ($2, $3) ORDER BY s.created_at DESC, s.id DESC LIMIT $4
 
 -- name: ListScansAscending
-SELECT team_id, id, source_id, provider_id, source, state, objects, bytes, requests, created_at, started_at, finished_at,
-    error_code, error_message, error_hint
-FROM scans WHERE team_id = $1 AND (created_at, id) > ($2, $3) ORDER BY created_at, id LIMIT $4
+SELECT s.team_id, s.id, s.source_id, s.provider_id, s.source, s.state, s.objects, s.bytes, s.requests, s.created_at, s.started_at, s.finished_at,
+    s.error_code, s.error_message, s.error_hint, b.spent, b.spent_on
+FROM scans s LEFT JOIN sources b ON b.team_id = s.team_id AND b.id = s.source_id AND b.provider_id IS NOT NULL
+WHERE s.team_id = $1 AND (s.created_at, s.id) > ($2, $3) ORDER BY s.created_at, s.id LIMIT $4
 
 -- name: StartScan
 UPDATE scans SET state = 'running', started_at = $3 WHERE team_id = $1 AND id = $2 AND state = 'queued'
@@ -142,15 +150,26 @@ RETURNING fence, place, cursor, tallies, requests, incomplete, failures, details
 UPDATE ranges SET lease_until = $5 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
 
 -- name: SaveRange
-UPDATE ranges SET cursor = $5, tallies = $6, requests = $7, incomplete = $8, failures = $9, lease_until = $10, done = $11, details = $12
+UPDATE ranges SET cursor = $5, tallies = $6, requests = $7, incomplete = $8, failures = $9, lease_until = $10, done = $11, details = $12,
+    allowed = $13
 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
 
 -- name: HoldsRange
 SELECT 1 FROM ranges WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
 
 -- name: ListRanges
-SELECT number, fence, place, cursor, tallies, requests, incomplete, failures, lease_until, done, details
+SELECT number, fence, place, cursor, tallies, requests, incomplete, failures, lease_until, done, details, allowed
 FROM ranges WHERE team_id = $1 AND scan_id = $2 ORDER BY number
+
+-- name: AllowRequests
+UPDATE ranges SET allowed = $5 WHERE team_id = $1 AND scan_id = $2 AND number = $3 AND fence = $4
+
+-- name: SumAllowed
+SELECT CAST(COALESCE(SUM(CASE WHEN number <> $3 THEN allowed END), 0) AS BIGINT), COUNT(*)
+FROM ranges WHERE team_id = $1 AND scan_id = $2 AND NOT done
+
+-- name: WakeRanges
+UPDATE ranges SET lease_until = $1 WHERE NOT done AND lease_until > $2
 
 -- name: DeleteRanges
 DELETE FROM ranges WHERE team_id = $1 AND scan_id = $2

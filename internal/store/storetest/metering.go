@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -145,6 +147,54 @@ var meteringPromises = []promise{
 		u.Tallies[purser.CategoryModel] = purser.Tally{Current: math.MaxInt64, Noncurrent: math.MaxInt64, Unfinished: 2}
 		k.refresh(func(tx *store.Tx) error { return tx.PublishSource(k.ctx(), k.team, s.ID, u) })
 		equal(k, "model", get[store.TeamUsage](k)(k.GetTeamUsage(k.ctx(), k.team)).Model, math.MaxInt64)
+	}},
+	{name: "requests are counted by the day, whatever becomes of the source's figures", keep: func(k *kit) {
+		p := k.newProvider()
+		s := k.newSource(p.ID)
+		scan := purser.Scan{ID: purser.NewScanID(), TeamID: k.team, SourceID: s.ID, ProviderID: p.ID, Source: "s3://b", State: purser.ScanQueued, CreatedAt: k.now}
+		k.do(func(tx *store.Tx) error { return tx.CreateScan(k.ctx(), scan) })
+		today := purser.StepDay.Begin(k.now)
+		var want purser.RequestBudget
+		for _, spend := range []struct {
+			day         time.Time
+			sent, total int64
+		}{
+			{today, 3, 3},
+			{today, 0, 3},
+			{today, 1 << 40, 1<<40 + 3},
+			{today.AddDate(0, 0, 1), 5, 5},
+			{today.AddDate(0, 0, 1), 1, 6},
+			{today, 2, 2}, // a clock that was set back may cost a budget, but never stops a scan for ever
+		} {
+			k.do(func(tx *store.Tx) error {
+				total, err := tx.SpendRequests(k.ctx(), k.team, s.ID, spend.day, spend.sent)
+				if err == nil && total != spend.total {
+					err = fmt.Errorf("%d on %v are %d together, want %d", spend.sent, spend.day, total, spend.total)
+				}
+				return errors.Join(err, tx.ResetSource(k.ctx(), k.team, s.ID))
+			})
+			want = purser.RequestBudget{Spent: spend.total, Day: spend.day}
+			equal(k, "of the source", get[purser.SourceUsage](k)(k.GetSourceUsage(k.ctx(), k.team, p.ID)).Budget, want)
+			equal(k, "of the scan", get[purser.Scan](k)(k.GetScan(k.ctx(), k.team, scan.ID)).Budget, &want)
+		}
+		scan.Budget = &want
+		equal(k, "running scan", get[purser.Scan](k)(k.GetRunningScan(k.ctx(), k.team, s.ID)), scan)
+		for _, ascending := range []bool{true, false} {
+			page := get[purser.Page[purser.Scan]](k)(k.ListScans(k.ctx(), k.team, purser.PageRequest{Limit: 2, Ascending: ascending}))
+			equal(k, "listed scans", page.Items, []purser.Scan{scan})
+		}
+		k.do(func(tx *store.Tx) error { return tx.DeleteSource(k.ctx(), k.team, s.ID) })
+		scan.Budget = nil
+		equal(k, "scan of a source that is gone", get[purser.Scan](k)(k.GetScan(k.ctx(), k.team, scan.ID)), scan)
+		k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error {
+			_, err := tx.SpendRequests(k.ctx(), k.team, s.ID, today, 1)
+			return err
+		}), purser.KindNotFound)
+	}},
+	{name: "a tree has no budget of requests", keep: func(k *kit) {
+		scan := purser.Scan{ID: purser.NewScanID(), TeamID: k.team, SourceID: k.newTree("/a").ID, Source: "/a", State: purser.ScanQueued, CreatedAt: k.now}
+		k.do(func(tx *store.Tx) error { return tx.CreateScan(k.ctx(), scan) })
+		k.scanIs(scan)
 	}},
 	{name: "the clock runs", keep: func(k *kit) {
 		first := get[time.Time](k)(k.Now(k.ctx()))

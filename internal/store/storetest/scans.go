@@ -105,14 +105,14 @@ var scanPromises = []promise{
 		equal(k, "idle ranges after it", k.idle(k.now.Add(2*time.Hour)), []store.RangeKey{key})
 
 		r.Cursor, r.Details = []byte{0, 0xff}, []byte{0xff, 0}
-		r.Requests, r.Failures, r.LeaseUntil = 11, 2, k.now.Add(3*time.Hour)
+		r.Requests, r.Failures, r.LeaseUntil, r.Allowed = 11, 2, k.now.Add(3*time.Hour), 12
 		r.Tallies = store.Tallies{purser.CategoryDataset: {Objects: 1, Current: 2, Noncurrent: 3, Unfinished: 4}, purser.CategoryUnmatched: {Objects: 5}}
 		r.Incomplete = &purser.ScanError{Code: "unreadable", Message: "A folder could not be read.", Hint: "Let this user read it."}
 		k.do(func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), r) })
 		equal(k, "saved range", get[[]store.Range](k)(k.ListRanges(k.ctx(), k.team, key.ScanID)), []store.Range{r})
 
 		again := k.claim(key, r.Fence)
-		r.Fence, r.LeaseUntil = r.Fence+1, k.now.Add(time.Hour)
+		r.Fence, r.LeaseUntil, r.Allowed = r.Fence+1, k.now.Add(time.Hour), 0
 		equal(k, "claimed again", again, r)
 
 		r.Done = true
@@ -148,6 +148,53 @@ var scanPromises = []promise{
 		}), purser.KindNotFound)
 		equal(k, "ranges", len(get[[]store.Range](k)(k.ListRanges(k.ctx(), k.team, key.ScanID))), 0)
 	}},
+	{name: "what other ranges have been allowed is known until they are saved, done or gone", keep: func(k *kit) {
+		first := k.newRange()
+		second, third := first, first
+		second.Number, third.Number = 4, 5
+		others := func(of store.RangeKey) [2]int64 {
+			requests, ranges, err := k.OthersAllowed(k.ctx(), of)
+			k.must(err)
+			return [2]int64{requests, ranges}
+		}
+		equal(k, "alone", others(first), [2]int64{0, 1})
+		allow := func(key store.RangeKey, fence, n int64) {
+			k.do(func(tx *store.Tx) error { return tx.AllowRequests(k.ctx(), key, fence, n) })
+		}
+		var r store.Range
+		for _, key := range []store.RangeKey{second, third} {
+			k.do(func(tx *store.Tx) error { return tx.CreateRange(k.ctx(), key, -7, nil) })
+			r = k.claim(key, k.offer(key, k.now))
+			allow(key, r.Fence, 1<<40+key.Number)
+		}
+		equal(k, "of the first", others(first), [2]int64{2<<40 + 9, 3})
+		equal(k, "of the second", others(second), [2]int64{1<<40 + 5, 3})
+		equal(k, "of another scan", others(k.newRange()), [2]int64{0, 1})
+		allow(third, r.Fence, 6)
+		equal(k, "allowed less", others(first), [2]int64{1<<40 + 10, 3})
+		k.do(func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), r) })
+		equal(k, "saved", others(first), [2]int64{1<<40 + 4, 3})
+		r.Allowed, r.Done = 7, true
+		k.do(func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), r) })
+		equal(k, "done", others(first), [2]int64{1<<40 + 4, 2})
+		k.end(purser.Scan{ID: first.ScanID}, purser.ScanDone, nil)
+		equal(k, "gone", others(first), [2]int64{0, 0})
+	}},
+	{name: "leases that run too long are ended, others and those that are done stay", alone: true, keep: func(k *kit) {
+		long, short, done := k.newRange(), k.newRange(), k.newRange()
+		k.offer(long, k.now.Add(time.Hour+time.Microsecond))
+		k.offer(short, k.now.Add(time.Hour))
+		r := k.claim(done, k.offer(done, k.now))
+		r.Done, r.LeaseUntil = true, k.now.Add(2*time.Hour)
+		k.do(func(tx *store.Tx) error {
+			if err := tx.SaveRange(k.ctx(), r); err != nil {
+				return err
+			}
+			return tx.WakeRanges(k.ctx(), k.now.Add(time.Minute), k.now.Add(time.Hour))
+		})
+		equal(k, "idle before", len(k.idle(k.now.Add(time.Minute-time.Microsecond))), 0)
+		equal(k, "idle", k.idle(k.now.Add(time.Minute)), []store.RangeKey{long})
+	}},
 	{name: "statements that return rows are done before the next one", keep: func(k *kit) {
 		key := k.newRange()
 		k.do(func(tx *store.Tx) error {
@@ -171,7 +218,7 @@ func (k *kit) newScan() purser.Scan {
 	p := k.newProvider()
 	scan := purser.Scan{
 		ID: purser.NewScanID(), TeamID: k.team, SourceID: k.newSource(p.ID).ID, ProviderID: p.ID, Source: "s3://bucket",
-		State: purser.ScanQueued, CreatedAt: k.now,
+		State: purser.ScanQueued, CreatedAt: k.now, Budget: &purser.RequestBudget{},
 	}
 	k.do(func(tx *store.Tx) error { return tx.CreateScan(k.ctx(), scan) })
 	return scan
@@ -231,6 +278,7 @@ func (k *kit) isStale(r store.Range) {
 	k.Helper()
 	r.Cursor = []byte("of a stale worker")
 	k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error { return tx.SaveRange(k.ctx(), r) }), purser.KindNotFound)
+	k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error { return tx.AllowRequests(k.ctx(), r.RangeKey, r.Fence, 1) }), purser.KindNotFound)
 	k.fails(k.InTx(k.ctx(), func(tx *store.Tx) error { return tx.RenewLease(k.ctx(), r.RangeKey, r.Fence, k.now) }), purser.KindNotFound)
 	equal(k, "is held", get[bool](k)(k.HoldsRange(k.ctx(), r.RangeKey, r.Fence)), false)
 	for _, stored := range get[[]store.Range](k)(k.ListRanges(k.ctx(), k.team, r.ScanID)) {
