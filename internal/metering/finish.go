@@ -33,6 +33,8 @@ func (sl *slice) finish(ctx context.Context, cause error) (outcome string) {
 	switch {
 	case errors.Is(cause, errLost):
 		outcome, err = "lost", errLost
+	case errors.Is(cause, errSpent):
+		outcome, err = sl.rest(ctx)
 	case cause == nil && sl.done:
 		outcome, err = "finished", sl.publish(ctx)
 	case cause == nil, errors.Is(cause, errStopping):
@@ -47,6 +49,7 @@ func (sl *slice) finish(ctx context.Context, cause error) (outcome string) {
 	switch {
 	case errors.Is(err, errLost):
 		sl.log.DebugContext(ctx, "a scan's work was taken over, or the scan has ended")
+		sl.spendLost(ctx)
 		return "lost"
 	case err != nil:
 		// Nothing was saved that others could not go on from when the lease runs out.
@@ -95,20 +98,23 @@ func (sl *slice) save(ctx context.Context, change func(tx *store.Tx, r *store.Ra
 		if kept.progress {
 			r.Failures = 0
 		}
+		if err := sl.spend(ctx, tx, now); err != nil {
+			return err
+		}
 		if err := change(tx, &r, now); err != nil {
 			return err
 		}
 		return sl.rememberRegion(ctx, tx)
 	})
 	if err == nil {
-		sl.savedAt = time.Now()
+		sl.savedAt, sl.accounted = time.Now(), sl.kept.requests
 	}
 	return err
 }
 
 // store saves the range itself. It comes first in every change: what it refuses
 // to save, nobody may act upon.
-func (sl *slice) store(ctx context.Context, tx *store.Tx, r store.Range) ([]store.Range, error) {
+func (sl *slice) store(ctx context.Context, tx *store.Tx, r store.Range, now time.Time) ([]store.Range, error) {
 	err := tx.SaveRange(ctx, r)
 	if purser.KindOf(err) == purser.KindNotFound {
 		return nil, errLost
@@ -121,6 +127,9 @@ func (sl *slice) store(ctx context.Context, tx *store.Tx, r store.Range) ([]stor
 		return nil, err
 	}
 	progress := purser.Scan{TeamID: r.TeamID, ID: r.ScanID, Error: sl.trouble}
+	if progress.Error == nil {
+		progress.Error = sl.shortage(ranges, now)
+	}
 	for _, r := range ranges {
 		sums := countsOf(r.Tallies)
 		progress.Objects += sums.objects()
@@ -149,14 +158,22 @@ func (sl *slice) saveProgress(ctx context.Context) error {
 		return err
 	}
 	sl.keep()
+	var saved store.Range
 	err = sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
-		ranges, err := sl.store(ctx, tx, *r)
+		if err := sl.allow(ctx, tx, r); err != nil {
+			return err
+		}
+		saved = *r
+		ranges, err := sl.store(ctx, tx, *r, now)
 		if err != nil || given == nil {
 			return err
 		}
 		return sl.share(ctx, tx, ranges, given, now)
 	})
-	if err != nil && given != nil {
+	switch {
+	case err == nil:
+		sl.setLimit(saved)
+	case given != nil:
 		sl.engine.TakeBack(given)
 	}
 	return err
@@ -204,7 +221,7 @@ func (sl *slice) share(ctx context.Context, tx *store.Tx, ranges []store.Range, 
 // whoever is free, on any node.
 func (sl *slice) handOver(ctx context.Context) error {
 	return sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
-		if _, err := sl.store(ctx, tx, *r); err != nil {
+		if _, err := sl.store(ctx, tx, *r, now); err != nil {
 			return err
 		}
 		return sl.service.offer(ctx, tx, r.RangeKey, now)
@@ -220,7 +237,7 @@ func (sl *slice) wait(ctx context.Context, problem *source.Error) error {
 	sl.trouble = &problem.ScanError // whoever looks at the scan is told what it waits for
 	return sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
 		r.Failures, r.LeaseUntil = sl.failures(), now.Add(delay)
-		_, err := sl.store(ctx, tx, *r)
+		_, err := sl.store(ctx, tx, *r, now)
 		return err
 	})
 }
@@ -244,7 +261,7 @@ func jitter(d time.Duration) time.Duration {
 func (sl *slice) fail(ctx context.Context, problem *source.Error) error {
 	end := &ending{state: purser.ScanFailed, problem: &problem.ScanError, source: sl.plan.source.ID, cause: problem.Err}
 	err := sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
-		if _, err := sl.store(ctx, tx, *r); err != nil {
+		if _, err := sl.store(ctx, tx, *r, now); err != nil {
 			return err
 		}
 		if problem.Code == source.CodeWrongRegion && sl.plan.credential.DetectedRegion != "" {
@@ -268,7 +285,7 @@ func (sl *slice) publish(ctx context.Context) error {
 	err := sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
 		end = nil
 		r.Done = true
-		ranges, err := sl.store(ctx, tx, *r)
+		ranges, err := sl.store(ctx, tx, *r, now)
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ const canary = "canary-secret-3f9a"
 var quick = times{
 	slice: time.Second, grace: time.Second, save: 5 * time.Millisecond, lease: 500 * time.Millisecond, offer: 5 * time.Second,
 	watch: 20 * time.Millisecond, tick: 60 * time.Millisecond, poll: 25 * time.Millisecond, trees: 50 * time.Millisecond,
-	clean: time.Hour, retry: time.Millisecond, stop: 5 * time.Second,
+	clean: time.Hour, retry: time.Millisecond, stop: 5 * time.Second, day: 24 * time.Hour,
 }
 
 // fixture is a database with one team, and the places it may measure.
@@ -212,12 +212,14 @@ func (f *fixture) start(service *Service, id purser.ProviderID) purser.Scan {
 	return scan
 }
 
+// usage returns the published figures, and not what scans have cost since.
 func (f *fixture) usage(id purser.ProviderID) purser.SourceUsage {
 	f.t.Helper()
 	usage, err := f.store.GetSourceUsage(context.Background(), f.team, id)
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	usage.Budget = purser.RequestBudget{}
 	return usage
 }
 
@@ -288,8 +290,15 @@ type place struct {
 	region     string
 	// before is called at the beginning of each step, numbered from 1 over all
 	// readers, and may fail it.
-	before func(ctx context.Context, step int) error
-	steps  int
+	before   func(ctx context.Context, step int) error
+	steps    int
+	requests int64 // that were sent here, of all sorts
+}
+
+func (p *place) sent() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.requests
 }
 
 func (p *place) put(entries ...source.Entry) {
@@ -335,6 +344,7 @@ func (r *splitReader) Last() []byte { return r.after }
 func (r *splitReader) Left() float64 { return float64(len(r.left())) }
 
 func (r *splitReader) Split(context.Context) ([]byte, int64, error) {
+	r.place.set(func(p *place) { p.requests++ })
 	left := r.left()
 	if len(left) == 0 {
 		return nil, 1, nil
@@ -347,6 +357,7 @@ func (r *reader) Step(ctx context.Context, count func(source.Entry)) (source.Ste
 	p := r.place
 	p.mu.Lock()
 	p.steps++
+	p.requests++
 	before, step := p.before, p.steps
 	p.mu.Unlock()
 	if before != nil {
@@ -387,6 +398,7 @@ func (r *reader) Close() error   { return nil }
 func (r *reader) Empty(context.Context) (bool, error) {
 	r.place.mu.Lock()
 	defer r.place.mu.Unlock()
+	r.place.requests++
 	return len(r.place.entries) == 0, nil
 }
 

@@ -56,6 +56,9 @@ type Options struct {
 	Trees []purser.Tree
 	// ScanInterval is how often every source is scanned; 0 means hourly.
 	ScanInterval time.Duration
+	// RequestsPerDay is how many requests a provider's bucket is sent on a day (UTC)
+	// at most, by all nodes together; 0 means no limit.
+	RequestsPerDay int64
 	// Workers is how many slices this node works on at once; 0 means 16.
 	Workers int
 	// Logger gets what happens to scans, with the causes; nil discards it.
@@ -73,8 +76,8 @@ type Observer struct {
 	// error, or "".
 	ScanEnded func(state purser.ScanState, code string)
 	// SliceEnded is called after each slice that this node has worked on: what
-	// became of it ("finished", "continued", "waiting", "failed", "lost" or
-	// "abandoned"), how long it took and how many requests it sent.
+	// became of it ("finished", "continued", "waiting", "budget_spent", "failed",
+	// "lost" or "abandoned"), how long it took and how many requests it sent.
 	SliceEnded func(outcome string, took time.Duration, requests int64)
 }
 
@@ -97,6 +100,7 @@ type times struct {
 	clean time.Duration // how often old records are removed
 	retry time.Duration // the first wait after a failure; it doubles up to maxRetry
 	stop  time.Duration // how long stopping waits for a step that does not obey
+	day   time.Duration // how long a budget of requests is for
 	// retries is how often a step is tried again before its slice ends.
 	retries int
 }
@@ -104,7 +108,7 @@ type times struct {
 var defaultTimes = times{
 	slice: 30 * time.Second, grace: 20 * time.Second, save: 2 * time.Second, lease: 10 * time.Second, offer: 20 * time.Second,
 	watch: 500 * time.Millisecond, tick: 2 * time.Second, poll: 500 * time.Millisecond, trees: 15 * time.Second,
-	clean: time.Hour, retry: 2 * time.Second, stop: 10 * time.Second, retries: 2,
+	clean: time.Hour, retry: 2 * time.Second, stop: 10 * time.Second, day: 24 * time.Hour, retries: 2,
 }
 
 // Service measures. It is safe for concurrent use.
@@ -146,6 +150,7 @@ func New(o Options) (*Service, error) {
 // have and offer the rest to other nodes, and returns when that is done. It can
 // be called once.
 func (s *Service) Run(ctx context.Context) error {
+	s.wake(ctx)
 	// The end of ctx keeps the queue from fetching, and interrupts no job.
 	if err := s.jobs.Start(ctx); err != nil {
 		return purser.Wrap("metering.Run", err)

@@ -17,7 +17,8 @@ func (s *Service) Start(ctx context.Context, p auth.Principal, id purser.Provide
 		if err != nil {
 			return purser.Scan{}, err
 		}
-		return s.begin(ctx, tx.Tx, src)
+		scan, err := s.begin(ctx, tx.Tx, src)
+		return s.presentOne(ctx, tx.Tx, scan, err)
 	})
 }
 
@@ -41,7 +42,7 @@ func (s *Service) StartAll(ctx context.Context, p auth.Principal) ([]purser.Scan
 			}
 			scans = append(scans, scan)
 		}
-		return scans, nil
+		return s.present(ctx, tx.Tx, scans...)
 	})
 }
 
@@ -72,7 +73,10 @@ func (s *Service) begin(ctx context.Context, tx *store.Tx, src store.Source) (pu
 	if err := tx.CreateRange(ctx, key, plan.place, nil); err != nil {
 		return scan, err
 	}
-	return scan, s.offer(ctx, tx, key, now)
+	if err := s.offer(ctx, tx, key, now); err != nil {
+		return scan, err
+	}
+	return tx.GetScan(ctx, scan.TeamID, scan.ID)
 }
 
 // List returns a page of the team's scans.
@@ -80,7 +84,12 @@ func (s *Service) List(ctx context.Context, p auth.Principal, page purser.PageRe
 	if err := s.Changes.Permit(ctx, p, auth.Read, "scan.list", ""); err != nil {
 		return purser.Page[purser.Scan]{}, err
 	}
-	return s.Store.ListScans(ctx, p.TeamID, page)
+	scans, err := s.Store.ListScans(ctx, p.TeamID, page)
+	if err != nil {
+		return scans, err
+	}
+	scans.Items, err = s.present(ctx, s.Store, scans.Items...)
+	return scans, err
 }
 
 // Get returns one of the team's scans.
@@ -88,7 +97,8 @@ func (s *Service) Get(ctx context.Context, p auth.Principal, id purser.ScanID) (
 	if err := s.Changes.Permit(ctx, p, auth.Read, "scan.get", string(id)); err != nil {
 		return purser.Scan{}, err
 	}
-	return s.Store.GetScan(ctx, p.TeamID, id)
+	scan, err := s.Store.GetScan(ctx, p.TeamID, id)
+	return s.presentOne(ctx, s.Store, scan, err)
 }
 
 // Cancel ends a scan that is under way; its worker notices within a second. One
@@ -103,6 +113,7 @@ func (s *Service) Cancel(ctx context.Context, p auth.Principal, id purser.ScanID
 		if _, err := tx.EndScan(ctx, p.TeamID, id, purser.ScanCancelled, nil, now); err != nil {
 			return purser.Scan{}, err
 		}
-		return tx.GetScan(ctx, p.TeamID, id)
+		scan, err := tx.GetScan(ctx, p.TeamID, id)
+		return s.presentOne(ctx, tx.Tx, scan, err)
 	})
 }

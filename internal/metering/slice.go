@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/purserhq/purser"
@@ -40,6 +41,12 @@ type slice struct {
 	// trouble is the temporary failure that this slice ends with.
 	trouble *purser.ScanError
 	done    bool // nothing follows
+
+	// limit is how many requests of the range may be sent until it is saved again.
+	limit atomic.Int64
+	// accounted is how many of them count in the day's budget, of which spentToday
+	// was spent then.
+	accounted, spentToday int64
 
 	began, savedAt time.Time
 }
@@ -109,6 +116,9 @@ func (s *Service) claim(ctx context.Context, args sliceArgs, log *slog.Logger) (
 		if claimed, err = s.newSlice(r, plan, log); err != nil {
 			return err
 		}
+		if err := claimed.begin(ctx, tx, now); err != nil {
+			return err
+		}
 		return tx.StartScan(ctx, args.Team, args.Scan, now)
 	})
 	if err != nil {
@@ -152,8 +162,26 @@ func (s *Service) newSlice(r store.Range, p *plan, log *slog.Logger) (*slice, er
 	begin.details.Folders.Skip = len(p.bucket.Prefix)
 	return &slice{
 		service: s, log: log.With("source", p.source.ID), plan: p, claimed: r,
-		now: begin, kept: begin, began: now, savedAt: now,
+		now: begin, kept: begin, accounted: begin.requests, began: now, savedAt: now,
 	}, nil
+}
+
+// begin has requests allowed to the slice, if they are limited.
+func (sl *slice) begin(ctx context.Context, tx *store.Tx, now time.Time) error {
+	r := sl.claimed
+	if sl.limited() {
+		if err := sl.spend(ctx, tx, now); err != nil {
+			return err
+		}
+		if err := sl.allow(ctx, tx, &r); err != nil {
+			return err
+		}
+		if err := tx.AllowRequests(ctx, r.RangeKey, r.Fence, r.Allowed); err != nil {
+			return err
+		}
+	}
+	sl.setLimit(r)
+	return nil
 }
 
 // run takes steps until the range is done, its time is over or something goes
@@ -192,6 +220,9 @@ var errSlow = &source.Error{
 // the slice is over.
 func (sl *slice) steps(ctx context.Context) (err error) {
 	if sl.now.work.Spans == nil {
+		if err := sl.ask(1); err != nil {
+			return err
+		}
 		if err := sl.survey(ctx); err != nil {
 			return sourceError(err)
 		}
@@ -207,6 +238,7 @@ func (sl *slice) steps(ctx context.Context) (err error) {
 	defer func() { // no worker is left behind
 		cancel(err)
 		<-ended
+		sl.keep()
 	}()
 
 	t := sl.service.times
@@ -218,12 +250,11 @@ func (sl *slice) steps(ctx context.Context) (err error) {
 		select {
 		case <-ended:
 			sl.keep()
-			if failed != nil {
-				return sourceError(failed)
-			}
-			sl.done = len(sl.kept.work.Spans) == 0
-			if sl.done {
+			switch sl.done = len(sl.kept.work.Spans) == 0; {
+			case sl.done: // or what failed was given away since
 				sl.look(ctx)
+			case failed != nil:
+				return sourceError(failed)
 			}
 			return nil
 		case <-save.C:
@@ -292,6 +323,7 @@ func (sl *slice) newEngine() *engine.Engine {
 		NewPage: sl.newPage,
 		Add:     sl.add,
 		Spent:   func(requests int64) { sl.now.requests += requests },
+		Ask:     sl.ask,
 		Forget:  func() { sl.now.sums, sl.now.details = counts{}, details{} },
 		Workers: workers, Retries: sl.service.times.retries,
 	})
@@ -362,7 +394,8 @@ func (sl *slice) look(ctx context.Context) {
 	if !ok {
 		return
 	}
-	sl.kept.requests++
+	sl.now.requests++
+	sl.kept.requests = sl.now.requests
 	empty, err := prober.Empty(ctx)
 	if err != nil {
 		sl.log.DebugContext(ctx, "could not find out whether the bucket is empty", "error", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -36,8 +37,9 @@ type handRun struct {
 // sleeper is a worker that was stopped in the middle of a step.
 type sleeper struct{ wake, ended chan struct{} }
 
-// offerNow offers the scan's range whoever holds it, as if the lease had run
-// out, and returns the job; false if the scan has ended.
+// offerNow offers the first of the scan's ranges that is not done, whoever holds
+// it, as if the lease had run out, and returns the job; false if the scan has
+// ended.
 func (r *handRun) offerNow() (args sliceArgs, ok bool) {
 	ctx := context.Background()
 	err := r.f.store.InTx(ctx, func(tx *store.Tx) error {
@@ -50,11 +52,12 @@ func (r *handRun) offerNow() (args sliceArgs, ok bool) {
 		if err != nil {
 			return err
 		}
-		if err := r.service.offer(ctx, tx, ranges[0].RangeKey, now); err != nil {
+		i := slices.IndexFunc(ranges, func(r store.Range) bool { return !r.Done })
+		if err := r.service.offer(ctx, tx, ranges[i].RangeKey, now); err != nil {
 			return err
 		}
 		ranges, err = tx.ListRanges(ctx, r.scan.TeamID, r.scan.ID)
-		args = sliceArgs{Team: r.scan.TeamID, Scan: r.scan.ID, Range: ranges[0].Number, Fence: ranges[0].Fence}
+		args = sliceArgs{Team: r.scan.TeamID, Scan: r.scan.ID, Range: ranges[i].Number, Fence: ranges[i].Fence}
 		ok = true
 		return err
 	})
@@ -122,7 +125,7 @@ func (r *handRun) wakeOne() {
 }
 
 // TestSumsAreExactWhateverDies has workers die, sleep through their lease and
-// come back, and slices end, in every order, and compares what is published with
+// come back, slices end and budgets too, in every order, and compares what is published with
 // what the bucket holds.
 func TestSumsAreExactWhateverDies(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, f *fixture) {
@@ -136,6 +139,7 @@ func TestSumsAreExactWhateverDies(t *testing.T) {
 				o.times.watch = time.Hour // a stopped worker watches nothing
 				o.times.save = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "save")
 				o.times.slice = rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(t, "slice")
+				o.RequestsPerDay = rapid.SampledFrom([]int64{0, 1, 10}).Draw(t, "budget")
 			})
 			run := &handRun{t: t, f: f, service: service, scan: f.start(service, p.ID)}
 			for {
@@ -145,7 +149,7 @@ func TestSumsAreExactWhateverDies(t *testing.T) {
 				}
 				bucket.set(func(p *place) { p.before = nil })
 				step := rapid.IntRange(1, 4).Draw(t, "step")
-				switch rapid.SampledFrom([]string{"work", "work", "die", "sleep", "wake"}).Draw(t, "event") {
+				switch rapid.SampledFrom([]string{"work", "work", "die", "sleep", "wake", "midnight"}).Draw(t, "event") {
 				case "work":
 					service.work(context.Background(), args)
 				case "die":
@@ -154,6 +158,8 @@ func TestSumsAreExactWhateverDies(t *testing.T) {
 					run.sleep(args, bucket, step)
 				case "wake":
 					run.wakeOne()
+				case "midnight":
+					f.midnight()
 				}
 			}
 			published := f.usage(p.ID)

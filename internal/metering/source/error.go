@@ -12,7 +12,8 @@ const (
 	CodeBlockedAddress  = "blocked_address"  // the operator does not allow connections there
 	CodeEndpointMissing = "endpoint_missing" // the site has no endpoint yet
 	CodeTimeout         = "timeout"
-	CodeThrottled       = "throttled" // 429 or 503 for too long
+	CodeThrottled       = "throttled"    // 429 or 503 for too long
+	CodeBudgetSpent     = "budget_spent" // the operator allows no more requests today
 	CodeBadCredentials  = "bad_credentials"
 	CodeAccessDenied    = "access_denied"
 	CodeNoSuchBucket    = "no_such_bucket"
