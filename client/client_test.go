@@ -43,12 +43,13 @@ const (
 	bareProviderJSON = `{"id":"splgct3arqdh77d","isManaged":true,"isTeamDefault":null,"name":"Managed","s3Config":{
 		"accessKey":"A","bucket":"managed","endpoint":null,"region":null,"retainData":null,"secretAccessKey":"********","signatureVersion":null}}`
 	scanJSON = `{"id":"scn000000000001","providerId":"splgct3arqdh77c","source":"s3://training-data","state":"done","objects":3,"bytes":"9007199254740993",
-		"requests":1,"startedAt":"2026-11-01T10:00:00Z","finishedAt":"2026-11-01T10:00:01Z","error":{"code":"folder_empty","message":"M.","hint":"H."}}`
+		"requests":1,"estimatedCost":{"currency":"USD","amount":"0.000005"},"requestBudget":` + budgetJSON + `,"startedAt":"2026-11-01T10:00:00Z","finishedAt":"2026-11-01T10:00:01Z","error":{"code":"folder_empty","message":"M.","hint":"H."}}`
 	treeScanJSON = `{"id":"scn000000000002","providerId":null,"source":"/srv/shared","state":"queued","objects":0,"bytes":"0",
-		"requests":0,"startedAt":null,"finishedAt":null,"error":null}`
-	teamJSON  = `{"id":"tea000000000001","name":"Vision","namespace":"vision","totalFreeStorage":"1099511627776","dtCreated":"2026-11-01T10:00:00Z"}`
-	keyJSON   = `{"id":"key000000000001","name":"jobs","role":"editor","teamId":"tea000000000001","dtCreated":"2026-11-01T10:00:00Z","expiresAt":"2027-01-01T00:00:00Z","lastUsedAt":null}`
-	eventJSON = `{"id":"evt000000000001","at":"2026-11-01T10:00:00Z","teamId":"tea000000000001","actor":"key000000000001","action":"provider.create",
+		"requests":0,"estimatedCost":null,"requestBudget":null,"startedAt":null,"finishedAt":null,"error":null}`
+	budgetJSON = `{"requestsPerDay":1000,"requestsToday":12,"renewsAt":"2026-11-02T00:00:00Z"}`
+	teamJSON   = `{"id":"tea000000000001","name":"Vision","namespace":"vision","totalFreeStorage":"1099511627776","dtCreated":"2026-11-01T10:00:00Z"}`
+	keyJSON    = `{"id":"key000000000001","name":"jobs","role":"editor","teamId":"tea000000000001","dtCreated":"2026-11-01T10:00:00Z","expiresAt":"2027-01-01T00:00:00Z","lastUsedAt":null}`
+	eventJSON  = `{"id":"evt000000000001","at":"2026-11-01T10:00:00Z","teamId":"tea000000000001","actor":"key000000000001","action":"provider.create",
 		"target":"splgct3arqdh77c","result":"ok","requestId":"r1","sourceAddress":"127.0.0.1","fields":["name"]}`
 	historyJSON = `{"items":[{"at":"2026-11-01T10:00:00Z","datasetUsage":"1","modelUsage":"2","notebookWorkspaceUsage":"3","sharedStorageUsage":"4","totalUsage":"10",
 		"byteHours":{"dataset":"10","model":"20","notebookWorkspace":"30","sharedStorage":"40","total":"100"},"complete":true}],"daysUntilFull":DAYS}`
@@ -57,6 +58,7 @@ const (
 
 var (
 	hour     = time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
+	today    = purser.StepDay.Begin(hour)
 	provider = purser.Provider{
 		ID: "splgct3arqdh77c", Name: "Training data", TeamDefault: true,
 		S3: purser.S3Config{
@@ -68,7 +70,8 @@ var (
 	scan         = purser.Scan{
 		ID: "scn000000000001", ProviderID: "splgct3arqdh77c", Source: "s3://training-data", State: purser.ScanDone, Objects: 3,
 		Bytes: 9007199254740993, Requests: 1, StartedAt: hour, FinishedAt: hour.Add(time.Second),
-		Error: &purser.ScanError{Code: "folder_empty", Message: "M.", Hint: "H."},
+		Error: &purser.ScanError{Code: "folder_empty", Message: "M.", Hint: "H."}, EstimatedCost: 5,
+		Budget: &purser.RequestBudget{PerDay: 1000, Spent: 12, Day: today},
 	}
 	treeScan = purser.Scan{ID: "scn000000000002", Source: "/srv/shared", State: purser.ScanQueued}
 	team     = purser.Team{ID: "tea000000000001", Name: "Vision", Namespace: "vision", TotalFreeStorage: 1 << 40, CreatedAt: hour}
@@ -240,6 +243,7 @@ var operations = []struct {
 		request: "GET /v1/storage-providers/splgct3arqdh77c/utilization",
 		answer: `{"dataset":` + tallyJSON + `,"model":` + tallyJSON + `,"notebookWorkspace":` + tallyJSON + `,"sharedStorage":` + tallyJSON + `,
 			"unmatched":` + tallyJSON + `,"measuredAt":"2026-11-01T10:00:00Z","method":"list","complete":true,"staleSeconds":5,"requests":7,
+			"estimatedCost":{"currency":"USD","amount":"0.000035"},"requestBudget":{"requestsPerDay":null,"requestsToday":7,"renewsAt":"2026-11-02T00:00:00Z"},
 			"folders":[{"depth":1,"biggest":[{"path":"a/","objects":1,"bytes":"2"}],"rest":{"objects":3,"bytes":"4"}}],
 			"storageClasses":[{"storageClass":"STANDARD","objects":5,"bytes":"6"}]}`,
 		want: purser.SourceUsage{
@@ -248,6 +252,7 @@ var operations = []struct {
 				purser.CategorySharedStorage: tally, purser.CategoryUnmatched: tally,
 			},
 			MeasuredAt: hour, Method: "list", Complete: true, Requests: 7,
+			EstimatedCost: 35, Budget: purser.RequestBudget{Spent: 7, Day: today},
 			Folders: []purser.FolderLevel{{
 				Biggest: []purser.Folder{{Path: "a/", Amount: purser.Amount{Objects: 1, Bytes: 2}}},
 				Rest:    purser.Amount{Objects: 3, Bytes: 4},

@@ -124,6 +124,14 @@ func (a *amounts) read(digits string) purser.Bytes {
 	return purser.Bytes(n)
 }
 
+func (a *amounts) cost(c oas.Cost) purser.Cost {
+	cost, err := purser.ParseCost(c.Amount)
+	if err != nil {
+		a.err = errUnfit
+	}
+	return cost
+}
+
 // fault is a method, and not just the field, because calls are made in the order
 // they are written in, and fields are read whenever.
 func (a *amounts) fault() error { return a.err }
@@ -184,9 +192,19 @@ func fromProviderUtilization(u *oas.ProviderUtilization) (purser.SourceUsage, er
 		Complete:   u.Complete,
 		Requests:   u.Requests,
 
+		EstimatedCost:  read.cost(u.EstimatedCost),
+		Budget:         fromRequestBudget(u.RequestBudget),
 		Folders:        levels,
 		StorageClasses: classes,
 	}, read.fault()
+}
+
+func fromRequestBudget(b oas.RequestBudget) purser.RequestBudget {
+	return purser.RequestBudget{
+		PerDay: b.RequestsPerDay.Or(0),
+		Spent:  b.RequestsToday,
+		Day:    b.RenewsAt.Add(-purser.StepDay.Duration()),
+	}
 }
 
 func fromHistory(answer oas.StorageUtilizationHistoryRes) (purser.History, error) {
@@ -237,6 +255,13 @@ func fromScan(s oas.Scan) (purser.Scan, error) {
 	}
 	if e, given := s.Error.Get(); given {
 		scan.Error = &purser.ScanError{Code: e.Code, Message: e.Message, Hint: e.Hint}
+	}
+	if c, given := s.EstimatedCost.Get(); given {
+		scan.EstimatedCost = read.cost(c)
+	}
+	if b, given := s.RequestBudget.Get(); given {
+		budget := fromRequestBudget(b)
+		scan.Budget = &budget
 	}
 	return scan, read.fault()
 }

@@ -197,7 +197,10 @@ func (usageService) Team(context.Context, auth.Principal) (purser.Utilization, e
 }
 
 func (usageService) Provider(context.Context, auth.Principal, purser.ProviderID) (purser.SourceUsage, error) {
-	usage := purser.SourceUsage{Tallies: map[purser.Category]purser.Tally{}, MeasuredAt: hour, Method: "list", Complete: true, Requests: 7}
+	usage := purser.SourceUsage{
+		Tallies: map[purser.Category]purser.Tally{}, MeasuredAt: hour, Method: "list", Complete: true, Requests: 7,
+		EstimatedCost: 35, Budget: purser.RequestBudget{Spent: 7, Day: today},
+	}
 	for _, category := range append([]purser.Category{purser.CategoryUnmatched}, purser.Categories...) {
 		usage.Tallies[category] = tally
 	}

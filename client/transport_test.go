@@ -282,6 +282,7 @@ func TestForeignAnswers(t *testing.T) {
 		{"nothing", step{status: 204, kind: "-"}, "The answer of http://purser.test is not Purser's, for it is not JSON; does this URL lead to Purser?"},
 		{"other JSON", step{status: 200, body: `{"hello":"psr_key"}`}, "The server's answer does not fit the description of the API; client and server are probably of different versions."},
 		{"half of JSON", step{status: 200, body: `{"id":"psr_key`}, "The server's answer does not fit the description of the API; client and server are probably of different versions."},
+		{"an absurd cost", step{status: 200, body: strings.Replace(scanJSON, "0.000005", "5e-6", 1)}, "The server's answer does not fit the description of the API; client and server are probably of different versions."},
 		{"an absurd amount", step{status: 200, body: strings.Replace(teamJSON, "1099511627776", "-1", 1)}, "The server's answer does not fit the description of the API; client and server are probably of different versions."},
 		{"very much", step{status: 200, body: strings.Repeat(" ", 17<<20)}, "The answer of http://purser.test is longer than any of Purser's."},
 		{"a proxy's refusal", step{status: 403, kind: "text/html", body: "<h1>secret detail</h1>"}, "The server at http://purser.test answered 403 Forbidden, and not in Purser's way; a proxy or another program answered in its place."},

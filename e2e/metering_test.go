@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/purserhq/purser/internal/s3server/s3servertest"
 )
 
@@ -117,24 +119,32 @@ func register(t testing.TB, s *server, store *s3servertest.Server, bucket, endpo
 // slowProxy stands before a store and takes its time for each listing.
 func slowProxy(t testing.TB, endpoint string, delay time.Duration) (address string, listings *atomic.Int64) {
 	t.Helper()
+	listings = &atomic.Int64{}
+	return proxyTo(t, endpoint, func(r *http.Request) {
+		if r.URL.Query().Has("list-type") && r.URL.Query().Get("max-keys") != "1" {
+			listings.Add(1)
+			time.Sleep(delay) // a slow store is the point
+		}
+	}), listings
+}
+
+// proxyTo stands before a store and shows each request to see.
+func proxyTo(t testing.TB, endpoint string, see func(*http.Request)) (address string) {
+	t.Helper()
 	target, err := url.Parse(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	listings = &atomic.Int64{}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
 		r.Out.Host = r.In.Host // it is signed
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Has("list-type") && r.URL.Query().Get("max-keys") != "1" {
-			listings.Add(1)
-			time.Sleep(delay) // a slow store is the point
-		}
+		see(r)
 		proxy.ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	return server.URL, listings
+	return server.URL
 }
 
 // TestExactBucket measures 25,000 objects with odd keys on a real S3 server, to
@@ -313,6 +323,56 @@ func check(t testing.TB, errs ...error) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestBudgetOfRequests has a real store count what it is sent, and a budget that
+// is raised when it is spent.
+func TestBudgetOfRequests(t *testing.T) {
+	t.Parallel()
+	const budget = 10
+	store := s3servertest.Start(t)
+	s := start(t, options{args: []string{"--egress-allow", "127.0.0.1/32"}, env: []string{"PURSER_SCAN_REQUESTS_PER_DAY=" + strconv.Itoa(budget)}})
+	w := fill(t, store, "training", teamOf(t, s, s.Key), 15_000)
+	var sent atomic.Int64
+	id := register(t, s, store, "training", proxyTo(t, store.Endpoint, func(*http.Request) { sent.Add(1) }))
+	scan := s.must(t, "POST", "/scans", `{"providerId":"`+id+`"}`)["id"].(string)
+	var got map[string]any
+	eventually(t, time.Minute, "the budget is spent", func() bool {
+		got = s.must(t, "GET", "/scans/"+scan, "")
+		fault, _ := got["error"].(map[string]any)
+		return fault["code"] == "budget_spent"
+	})
+	// The region is looked for with requests that no step of the scan is expected to take.
+	first := sent.Load()
+	if first < budget || first > budget+4 {
+		t.Errorf("the store got %d requests, %d are allowed", first, budget)
+	}
+	expectSpent := func(when string, total, perDay int64) {
+		t.Helper()
+		scan := s.must(t, "GET", "/scans/"+scan, "")
+		usage := s.must(t, "GET", "/storage-providers/"+id+"/utilization", "")
+		want := map[string]any{
+			"requestsPerDay": float64(perDay), "requestsToday": float64(total),
+			"renewsAt": time.Now().UTC().Truncate(24 * time.Hour).Add(24 * time.Hour).Format(time.RFC3339),
+		}
+		cost := map[string]any{"currency": "USD", "amount": strings.TrimRight(fmt.Sprintf("%.6f", float64(total)*5e-6), "0")}
+		if diff := cmp.Diff([]any{want, want, cost, float64(total)}, []any{scan["requestBudget"], usage["requestBudget"], scan["estimatedCost"], scan["requests"]}); diff != "" {
+			t.Errorf("%s: %s", when, diff)
+		}
+	}
+	expectSpent("spent", first, budget)
+	if got["state"] != "running" || got["objects"] == float64(0) {
+		t.Errorf("meanwhile the scan is %v", got)
+	}
+	truth{}.expect(t, s, "pending")
+
+	s.stop(t)
+	s.opts.env = []string{"PURSER_SCAN_REQUESTS_PER_DAY=1000"}
+	s = s.restart(t)
+	done := awaitScan(t, s, scan, "done")
+	w.expect(t, s, "complete")
+	expectSpent("raised", sent.Load(), 1000)
+	t.Logf("%d requests of %d at first, %d in all, for %v objects", first, budget, sent.Load(), done["objects"])
 }
 
 // TestRunningScanSaysWhatItWaitsFor proves that a user who registers an endpoint

@@ -107,6 +107,7 @@ func TestJSONIsTheAPIs(t *testing.T) {
 	full := purser.Scan{
 		ID: "scn000000000001", ProviderID: "splgct3arqdh77c", Source: "s3://bkt", State: purser.ScanFailed, Objects: 1, Bytes: 1 << 60, Requests: 2,
 		StartedAt: at, FinishedAt: at, Error: &purser.ScanError{Code: "c", Message: "m", Hint: "h"},
+		EstimatedCost: 10, Budget: &purser.RequestBudget{PerDay: 10, Spent: 2, Day: purser.StepDay.Begin(at)},
 	}
 	tests := map[string]struct {
 		document any

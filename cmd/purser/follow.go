@@ -144,7 +144,11 @@ func (w *lineWatcher) end() {}
 // progressText says how far a scan is. How much there is to count is not known
 // before it has been counted, so there is no percentage.
 func progressText(s purser.Scan) string {
-	return fmt.Sprintf("%s, %s, %s, %s", s.State, several(s.Objects, "object"), s.Bytes.Human(), several(s.Requests, "request"))
+	text := fmt.Sprintf("%s, %s, %s, %s", s.State, several(s.Objects, "object"), s.Bytes.Human(), several(s.Requests, "request"))
+	if s.Error != nil && !s.State.Ended() { // what it waits for; of one that has ended the verdict tells
+		text += ", waiting: " + s.Error.Message
+	}
+	return text
 }
 
 // barWatcher moves a line for each scan at the foot of a terminal.

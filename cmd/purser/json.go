@@ -77,6 +77,8 @@ type (
 		StaleSeconds      *int64     `json:"staleSeconds"`
 		Requests          int64      `json:"requests"`
 
+		EstimatedCost  costJSON           `json:"estimatedCost"`
+		RequestBudget  requestBudgetJSON  `json:"requestBudget"`
 		Folders        []folderLevelJSON  `json:"folders"`
 		StorageClasses []storageClassJSON `json:"storageClasses"`
 	}
@@ -97,6 +99,15 @@ type (
 		Objects int64  `json:"objects"`
 		Bytes   string `json:"bytes"`
 	}
+	costJSON struct {
+		Currency string `json:"currency"`
+		Amount   string `json:"amount"`
+	}
+	requestBudgetJSON struct {
+		RequestsPerDay *int64    `json:"requestsPerDay"`
+		RequestsToday  int64     `json:"requestsToday"`
+		RenewsAt       time.Time `json:"renewsAt"`
+	}
 	tallyJSON struct {
 		Objects    int64  `json:"objects"`
 		Current    string `json:"current"`
@@ -104,16 +115,18 @@ type (
 		Unfinished string `json:"unfinished"`
 	}
 	scanJSON struct {
-		ID         string         `json:"id"`
-		ProviderID *string        `json:"providerId"`
-		Source     string         `json:"source"`
-		State      string         `json:"state"`
-		Objects    int64          `json:"objects"`
-		Bytes      string         `json:"bytes"`
-		Requests   int64          `json:"requests"`
-		StartedAt  *time.Time     `json:"startedAt"`
-		FinishedAt *time.Time     `json:"finishedAt"`
-		Error      *scanErrorJSON `json:"error"`
+		ID            string             `json:"id"`
+		ProviderID    *string            `json:"providerId"`
+		Source        string             `json:"source"`
+		State         string             `json:"state"`
+		Objects       int64              `json:"objects"`
+		Bytes         string             `json:"bytes"`
+		Requests      int64              `json:"requests"`
+		EstimatedCost *costJSON          `json:"estimatedCost"`
+		RequestBudget *requestBudgetJSON `json:"requestBudget"`
+		StartedAt     *time.Time         `json:"startedAt"`
+		FinishedAt    *time.Time         `json:"finishedAt"`
+		Error         *scanErrorJSON     `json:"error"`
 	}
 	scanErrorJSON struct {
 		Code    string `json:"code"`
@@ -253,6 +266,8 @@ func toSourceUsageJSON(u purser.SourceUsage, now time.Time) sourceUsageJSON {
 		Method:            orNull(u.Method),
 		Complete:          u.Complete,
 		Requests:          u.Requests,
+		EstimatedCost:     toCostJSON(u.EstimatedCost),
+		RequestBudget:     toRequestBudgetJSON(u.Budget),
 		Folders:           make([]folderLevelJSON, 0, len(u.Folders)),
 		StorageClasses:    make([]storageClassJSON, 0, len(u.StorageClasses)),
 	}
@@ -275,6 +290,16 @@ func toSourceUsageJSON(u purser.SourceUsage, now time.Time) sourceUsageJSON {
 
 func toAmountJSON(a purser.Amount) amountJSON { return amountJSON{a.Objects, a.Bytes.String()} }
 
+func toCostJSON(c purser.Cost) costJSON { return costJSON{Currency: "USD", Amount: c.String()} }
+
+func toRequestBudgetJSON(b purser.RequestBudget) requestBudgetJSON {
+	document := requestBudgetJSON{RequestsToday: b.Spent, RenewsAt: b.RenewsAt().UTC()}
+	if b.PerDay > 0 {
+		document.RequestsPerDay = &b.PerDay
+	}
+	return document
+}
+
 func toScanJSON(s purser.Scan) scanJSON {
 	document := scanJSON{
 		ID:         string(s.ID),
@@ -286,6 +311,14 @@ func toScanJSON(s purser.Scan) scanJSON {
 		Requests:   s.Requests,
 		StartedAt:  timeOrNull(s.StartedAt),
 		FinishedAt: timeOrNull(s.FinishedAt),
+	}
+	if s.ProviderID != "" {
+		cost := toCostJSON(s.EstimatedCost)
+		document.EstimatedCost = &cost
+	}
+	if s.Budget != nil {
+		budget := toRequestBudgetJSON(*s.Budget)
+		document.RequestBudget = &budget
 	}
 	if s.Error != nil {
 		document.Error = &scanErrorJSON{Code: s.Error.Code, Message: s.Error.Message, Hint: s.Error.Hint}

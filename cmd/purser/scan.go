@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,7 @@ func newScanCommand(e *environment) *cobra.Command {
 	))
 }
 
-var scanTitles = []string{"ID", "SOURCE", "STATE", ">OBJECTS", ">BYTES", ">REQUESTS", "STARTED", "FINISHED", "ERROR"}
+var scanTitles = []string{"ID", "SOURCE", "STATE", ">OBJECTS", ">BYTES", ">REQUESTS", ">USD", "STARTED", "FINISHED", "ERROR"}
 
 func scanCells(s purser.Scan) []string {
 	code := "-"
@@ -27,8 +28,24 @@ func scanCells(s purser.Scan) []string {
 	}
 	return []string{
 		string(s.ID), s.Source, string(s.State), showCount(s.Objects), s.Bytes.Human(), showCount(s.Requests),
-		showTime(s.StartedAt), showTime(s.FinishedAt), code,
+		showCost(s), showTime(s.StartedAt), showTime(s.FinishedAt), code,
 	}
+}
+
+// showCost gives what a scan has cost, in US dollars.
+func showCost(s purser.Scan) string {
+	if s.ProviderID == "" {
+		return "-"
+	}
+	return s.EstimatedCost.String()
+}
+
+// showBudget says how much of today's budget is spent.
+func showBudget(b purser.RequestBudget) string {
+	if b.PerDay == 0 {
+		return several(b.Spent, "request") + ", without a limit"
+	}
+	return fmt.Sprintf("%d of %s, renewed at %s", b.Spent, several(b.PerDay, "request"), showTime(b.RenewsAt()))
 }
 
 func scanListing(c *client.Client) listing[purser.Scan] {
@@ -51,6 +68,12 @@ func (e *environment) printScan(s purser.Scan) error {
 	people.row("Objects", showCount(s.Objects))
 	people.row("Bytes", s.Bytes.Human())
 	people.row("Requests", showCount(s.Requests))
+	if s.ProviderID != "" {
+		people.row("Estimated cost", "USD "+s.EstimatedCost.String())
+	}
+	if s.Budget != nil {
+		people.row("Budget today", showBudget(*s.Budget))
+	}
 	people.row("Started", showTime(s.StartedAt))
 	people.row("Finished", showTime(s.FinishedAt))
 	if s.Error != nil {

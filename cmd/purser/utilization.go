@@ -172,7 +172,9 @@ func (e *environment) printSourceUsage(u purser.SourceUsage, folders bool) error
 	case !u.Complete:
 		e.say("Measured at %s; the newest scan could not read everything, see purser scan list.", showTime(u.MeasuredAt))
 	default:
-		e.say("Measured at %s by method %s with %s.", showTime(u.MeasuredAt), u.Method, several(u.Requests, "request"))
+		e.say("Measured at %s by method %s with %s, about USD %s.",
+			showTime(u.MeasuredAt), u.Method, several(u.Requests, "request"), u.EstimatedCost)
 	}
+	e.say("All scans of this bucket today: %s.", showBudget(u.Budget))
 	return nil
 }

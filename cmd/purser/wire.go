@@ -101,13 +101,13 @@ func wire(c config.Server, o *opened, log *slog.Logger) (*app, error) {
 		Store: o.store, Changes: changes, Sealer: o.keyring, Sites: sites, CheckAddress: o.policy.CheckURL,
 	})
 	utilizationService := utilization.New(utilization.Options{
-		Store: o.store, Changes: changes, ScanInterval: c.ScanInterval, Now: time.Now,
+		Store: o.store, Changes: changes, ScanInterval: c.ScanInterval, RequestsPerDay: c.ScanRequestsPerDay, Now: time.Now,
 	})
 	buckets := s3bucket.New(o.policy, egress.Options{})
 	meteringService, err := metering.New(metering.Options{
 		Store: o.store, Changes: changes, Opener: o.keyring,
 		OpenBucket: buckets.Open, SurveyBucket: buckets.Survey, OpenTree: posixtree.New(log).Open,
-		Sites: sites, Trees: c.Trees, ScanInterval: c.ScanInterval, Logger: log,
+		Sites: sites, Trees: c.Trees, ScanInterval: c.ScanInterval, RequestsPerDay: c.ScanRequestsPerDay, Logger: log,
 		Observer: metering.Observer{ScanEnded: m.observeScan, SliceEnded: m.observeSlice},
 	})
 	if err != nil {

@@ -41,6 +41,9 @@ type Server struct {
 	Trees              []purser.Tree
 	DefaultFreeStorage purser.Bytes
 	ScanInterval       time.Duration
+	// ScanRequestsPerDay is how many requests each bucket is sent on a day; 0 means
+	// no limit.
+	ScanRequestsPerDay int64
 	LogLevel           slog.Level
 	// LogFormat is "text", "json", or "auto": text on a terminal and JSON elsewhere.
 	LogFormat string

@@ -161,11 +161,11 @@ func TestEverythingEverywhere(t *testing.T) {
 			{Category: purser.CategorySharedStorage, Path: "/srv/shared files/{team}"},
 			{Category: purser.CategoryNotebookWorkspace, Path: "/srv/team-{team}/notebooks", Method: purser.TreeQuota},
 		},
-		DefaultFreeStorage: 1500000, ScanInterval: 90 * time.Second, LogLevel: slog.LevelDebug, LogFormat: "json",
+		DefaultFreeStorage: 1500000, ScanInterval: 90 * time.Second, ScanRequestsPerDay: 100_000, LogLevel: slog.LevelDebug, LogFormat: "json",
 	}
 	single := map[string]string{
 		"listen": ":0", "admin-listen": "[::1]:9", "data-dir": "/var/lib/purser", "database-url": want.DatabaseURL.Expose(),
-		"seal-key-file": "/run/key", "default-free-storage": "1.5MB", "scan-interval": "1m30s", "log-level": "DEBUG", "log-format": "json",
+		"seal-key-file": "/run/key", "default-free-storage": "1.5MB", "scan-interval": "1m30s", "scan-requests-per-day": "100000", "log-level": "DEBUG", "log-format": "json",
 	}
 	lists := map[string][]string{
 		"egress-allow": want.EgressAllow,
@@ -249,7 +249,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 		"--tree=dataset=/srv/{team}", "--tree=model=/srv/{team}/", "--tree=pictures=/srv/{team}/p", "--tree=model=srv/{team}",
 		"--tree=model=/srv/models", "--tree=model=/srv/{team}/models", "--tree=model=/srv/{team}s", "--tree=/srv/{team}", "--tree=model=/srv/{team}/{user}", "--tree=model:guess=/srv/q/{team}", "--tree=model:=/srv/r/{team}", "--database-url=mysql://user:hunter2@db/x",
 	}, []string{
-		"PURSER_SCAN_INTERVALL=1h", "PURSER_LISTEN_ADDRESS_OF_ALL=x", "PURSER_DATA_DIR_=x", "PURSER_SCAN_INTERVAL=10ms",
+		"PURSER_SCAN_INTERVALL=1h", "PURSER_LISTEN_ADDRESS_OF_ALL=x", "PURSER_DATA_DIR_=x", "PURSER_SCAN_INTERVAL=10ms", "PURSER_SCAN_REQUESTS_PER_DAY=lots",
 		"PURSER_SITE=NY2=https://s3.example.com,x; ca1=s3.example.com,x; ca1=https://s3.example.com/path,x; ams1; ams1=https://a:b@s3.example.com; x=https://s3.example.com,a b",
 	})
 	if err == nil {
@@ -341,6 +341,8 @@ func TestBounds(t *testing.T) {
 		"--listen=": false, "--listen=a b:1": false, "--listen=http://x:1": false, "--listen=::1:80": false, "--listen=:-1": false,
 		"--scan-interval=1s": true, "--scan-interval=720h": true, "--scan-interval=999ms": false, "--scan-interval=720h1s": false, "--scan-interval=5": false,
 		"--default-free-storage=0": true, "--default-free-storage=9223372036854775807": true, "--default-free-storage=9223372036854775808": false, "--default-free-storage=7EiB": true, "--default-free-storage=8EiB": false, "--default-free-storage=-1": false,
+		"--scan-requests-per-day=0": true, "--scan-requests-per-day=9223372036854775807": true, "--scan-requests-per-day=9223372036854775808": false,
+		"--scan-requests-per-day=-1": false, "--scan-requests-per-day=1e6": false, "--scan-requests-per-day=10k": false, "--scan-requests-per-day=0x10": false,
 		"--data-dir=": false, "--data-dir= ": false, "--log-level=WARN": true, "--log-level=info+1": false, "--log-format=xml": false,
 		"--admin-listen=127.0.0.1:8080": false, "--site=" + strings.Repeat("a", 63) + "=https://s3.example.com": true,
 		"--site=" + strings.Repeat("a", 64) + "=https://s3.example.com": false, "--site=a=https://s3.example.com,": true, "--site=a=https://s3.example.com,r,s": false,

@@ -89,6 +89,11 @@ var options = []option{
 		set:   setScanInterval,
 	},
 	{
+		name: "scan-requests-per-day", fallback: "0",
+		usage: "send each bucket at most `N` requests on a day (UTC) to measure it; the rest waits for the next day; 0 is no limit",
+		set:   setRequestsPerDay,
+	},
+	{
 		name:  configFile,
 		usage: "read these options from a YAML `FILE`",
 		set:   func(*Server, string) error { return nil }, // read before the others
@@ -214,6 +219,15 @@ func setScanInterval(s *Server, text string) error {
 		return fmt.Errorf("%q is not between 1s and 720h (30 days)", text)
 	}
 	s.ScanInterval = d
+	return nil
+}
+
+func setRequestsPerDay(s *Server, text string) error {
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return fmt.Errorf("%q is not a number of requests such as 100000, or 0 for no limit", text)
+	}
+	s.ScanRequestsPerDay = n
 	return nil
 }
 

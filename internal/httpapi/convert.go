@@ -161,6 +161,8 @@ func toProviderUtilization(u purser.SourceUsage, now time.Time) *oas.ProviderUti
 		Complete:          u.Complete,
 		StaleSeconds:      oas.NilInt64{Null: true},
 		Requests:          u.Requests,
+		EstimatedCost:     toCost(u.EstimatedCost),
+		RequestBudget:     toRequestBudget(u.Budget),
 		Folders:           make([]oas.FolderLevel, 0, len(u.Folders)),
 		StorageClasses:    make([]oas.StorageClass, 0, len(u.StorageClasses)),
 	}
@@ -185,6 +187,18 @@ func toFolderLevel(depth int, l purser.FolderLevel) oas.FolderLevel {
 		level.Biggest = append(level.Biggest, oas.Folder{Path: f.Path, Objects: f.Objects, Bytes: f.Bytes.String()})
 	}
 	return level
+}
+
+func toCost(c purser.Cost) oas.Cost {
+	return oas.Cost{Currency: oas.CostCurrencyUSD, Amount: c.String()}
+}
+
+func toRequestBudget(b purser.RequestBudget) oas.RequestBudget {
+	return oas.RequestBudget{
+		RequestsPerDay: oas.NilInt64{Value: b.PerDay, Null: b.PerDay == 0},
+		RequestsToday:  b.Spent,
+		RenewsAt:       b.RenewsAt().UTC(),
+	}
 }
 
 func fromHistoryParams(params oas.StorageUtilizationHistoryParams) purser.HistoryRequest {
@@ -240,16 +254,21 @@ func nullIfZero(t time.Time) oas.NilDateTime {
 
 func toScan(s purser.Scan) oas.Scan {
 	scan := oas.Scan{
-		ID:         string(s.ID),
-		ProviderId: oas.NilString{Value: string(s.ProviderID), Null: s.ProviderID == ""},
-		Source:     s.Source,
-		State:      oas.ScanState(s.State),
-		Objects:    s.Objects,
-		Bytes:      s.Bytes.String(),
-		Requests:   s.Requests,
-		StartedAt:  nullIfZero(s.StartedAt),
-		FinishedAt: nullIfZero(s.FinishedAt),
-		Error:      oas.NilScanError{Null: true},
+		ID:            string(s.ID),
+		ProviderId:    oas.NilString{Value: string(s.ProviderID), Null: s.ProviderID == ""},
+		Source:        s.Source,
+		State:         oas.ScanState(s.State),
+		Objects:       s.Objects,
+		Bytes:         s.Bytes.String(),
+		Requests:      s.Requests,
+		EstimatedCost: oas.NilCost{Value: toCost(s.EstimatedCost), Null: s.ProviderID == ""},
+		RequestBudget: oas.NilRequestBudget{Null: true},
+		StartedAt:     nullIfZero(s.StartedAt),
+		FinishedAt:    nullIfZero(s.FinishedAt),
+		Error:         oas.NilScanError{Null: true},
+	}
+	if s.Budget != nil {
+		scan.RequestBudget = oas.NewNilRequestBudget(toRequestBudget(*s.Budget))
 	}
 	if s.Error != nil {
 		scan.Error = oas.NewNilScanError(oas.ScanError{Code: s.Error.Code, Message: s.Error.Message, Hint: s.Error.Hint})

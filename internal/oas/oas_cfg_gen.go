@@ -9,7 +9,12 @@ import (
 	ht "github.com/ogen-go/ogen/http"
 	"github.com/ogen-go/ogen/middleware"
 	"github.com/ogen-go/ogen/ogenerrors"
+	"github.com/ogen-go/ogen/ogenregex"
 )
+
+var regexMap = map[string]ogenregex.Regexp{
+	"^[0-9]+\\.[0-9]{2,6}$": ogenregex.MustCompile("^[0-9]+\\.[0-9]{2,6}$"),
+}
 
 type (
 	optionFunc[C any] func(*C)

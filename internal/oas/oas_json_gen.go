@@ -1647,6 +1647,155 @@ func (s *ByteHours) UnmarshalJSON(data []byte) error {
 }
 
 // Encode implements json.Marshaler.
+func (s *Cost) Encode(e *jx.Encoder) {
+	e.ObjStart()
+	s.encodeFields(e)
+	e.ObjEnd()
+}
+
+// encodeFields encodes fields.
+func (s *Cost) encodeFields(e *jx.Encoder) {
+	{
+		e.FieldStart("currency")
+		s.Currency.Encode(e)
+	}
+	{
+		e.FieldStart("amount")
+		e.Str(s.Amount)
+	}
+}
+
+var jsonFieldsNameOfCost = [2]string{
+	0: "currency",
+	1: "amount",
+}
+
+// Decode decodes Cost from json.
+func (s *Cost) Decode(d *jx.Decoder) error {
+	if s == nil {
+		return errors.New("invalid: unable to decode Cost to nil")
+	}
+	var requiredBitSet [1]uint8
+
+	if err := d.ObjBytes(func(d *jx.Decoder, k []byte) error {
+		switch string(k) {
+		case "currency":
+			requiredBitSet[0] |= 1 << 0
+			if err := func() error {
+				if err := s.Currency.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"currency\"")
+			}
+		case "amount":
+			requiredBitSet[0] |= 1 << 1
+			if err := func() error {
+				v, err := d.Str()
+				s.Amount = string(v)
+				if err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"amount\"")
+			}
+		default:
+			return d.Skip()
+		}
+		return nil
+	}); err != nil {
+		return errors.Wrap(err, "decode Cost")
+	}
+	// Validate required fields.
+	var failures []validate.FieldError
+	for i, mask := range [1]uint8{
+		0b00000011,
+	} {
+		if result := (requiredBitSet[i] & mask) ^ mask; result != 0 {
+			// Mask only required fields and check equality to mask using XOR.
+			//
+			// If XOR result is not zero, result is not equal to expected, so some fields are missed.
+			// Bits of fields which would be set are actually bits of missed fields.
+			missed := bits.OnesCount8(result)
+			for bitN := 0; bitN < missed; bitN++ {
+				bitIdx := bits.TrailingZeros8(result)
+				fieldIdx := i*8 + bitIdx
+				var name string
+				if fieldIdx < len(jsonFieldsNameOfCost) {
+					name = jsonFieldsNameOfCost[fieldIdx]
+				} else {
+					name = strconv.Itoa(fieldIdx)
+				}
+				failures = append(failures, validate.FieldError{
+					Name:  name,
+					Error: validate.ErrFieldRequired,
+				})
+				// Reset bit.
+				result &^= 1 << bitIdx
+			}
+		}
+	}
+	if len(failures) > 0 {
+		return &validate.Error{Fields: failures}
+	}
+
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s *Cost) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *Cost) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
+// Encode encodes CostCurrency as json.
+func (s CostCurrency) Encode(e *jx.Encoder) {
+	e.Str(string(s))
+}
+
+// Decode decodes CostCurrency from json.
+func (s *CostCurrency) Decode(d *jx.Decoder) error {
+	if s == nil {
+		return errors.New("invalid: unable to decode CostCurrency to nil")
+	}
+	v, err := d.StrBytes()
+	if err != nil {
+		return err
+	}
+	// Try to use constant string.
+	switch CostCurrency(v) {
+	case CostCurrencyUSD:
+		*s = CostCurrencyUSD
+	default:
+		*s = CostCurrency(v)
+	}
+
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s CostCurrency) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *CostCurrency) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
+// Encode implements json.Marshaler.
 func (s *Deleted) Encode(e *jx.Encoder) {
 	e.ObjStart()
 	s.encodeFields(e)
@@ -2745,6 +2894,50 @@ func (s *NilBool) UnmarshalJSON(data []byte) error {
 	return s.Decode(d)
 }
 
+// Encode encodes Cost as json.
+func (o NilCost) Encode(e *jx.Encoder) {
+	if o.Null {
+		e.Null()
+		return
+	}
+	o.Value.Encode(e)
+}
+
+// Decode decodes Cost from json.
+func (o *NilCost) Decode(d *jx.Decoder) error {
+	if o == nil {
+		return errors.New("invalid: unable to decode NilCost to nil")
+	}
+	if d.Next() == jx.Null {
+		if err := d.Null(); err != nil {
+			return err
+		}
+
+		var v Cost
+		o.Value = v
+		o.Null = true
+		return nil
+	}
+	o.Null = false
+	if err := o.Value.Decode(d); err != nil {
+		return err
+	}
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s NilCost) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *NilCost) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
 // Encode encodes time.Time as json.
 func (o NilDateTime) Encode(e *jx.Encoder, format func(*jx.Encoder, time.Time)) {
 	if o.Null {
@@ -2923,6 +3116,50 @@ func (s NilNextPage) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements stdjson.Unmarshaler.
 func (s *NilNextPage) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
+// Encode encodes RequestBudget as json.
+func (o NilRequestBudget) Encode(e *jx.Encoder) {
+	if o.Null {
+		e.Null()
+		return
+	}
+	o.Value.Encode(e)
+}
+
+// Decode decodes RequestBudget from json.
+func (o *NilRequestBudget) Decode(d *jx.Decoder) error {
+	if o == nil {
+		return errors.New("invalid: unable to decode NilRequestBudget to nil")
+	}
+	if d.Next() == jx.Null {
+		if err := d.Null(); err != nil {
+			return err
+		}
+
+		var v RequestBudget
+		o.Value = v
+		o.Null = true
+		return nil
+	}
+	o.Null = false
+	if err := o.Value.Decode(d); err != nil {
+		return err
+	}
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s NilRequestBudget) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *NilRequestBudget) UnmarshalJSON(data []byte) error {
 	d := jx.DecodeBytes(data)
 	return s.Decode(d)
 }
@@ -3615,6 +3852,14 @@ func (s *ProviderUtilization) encodeFields(e *jx.Encoder) {
 		e.Int64(s.Requests)
 	}
 	{
+		e.FieldStart("estimatedCost")
+		s.EstimatedCost.Encode(e)
+	}
+	{
+		e.FieldStart("requestBudget")
+		s.RequestBudget.Encode(e)
+	}
+	{
 		e.FieldStart("folders")
 		e.ArrStart()
 		for _, elem := range s.Folders {
@@ -3632,7 +3877,7 @@ func (s *ProviderUtilization) encodeFields(e *jx.Encoder) {
 	}
 }
 
-var jsonFieldsNameOfProviderUtilization = [12]string{
+var jsonFieldsNameOfProviderUtilization = [14]string{
 	0:  "dataset",
 	1:  "model",
 	2:  "notebookWorkspace",
@@ -3643,8 +3888,10 @@ var jsonFieldsNameOfProviderUtilization = [12]string{
 	7:  "complete",
 	8:  "staleSeconds",
 	9:  "requests",
-	10: "folders",
-	11: "storageClasses",
+	10: "estimatedCost",
+	11: "requestBudget",
+	12: "folders",
+	13: "storageClasses",
 }
 
 // Decode decodes ProviderUtilization from json.
@@ -3760,8 +4007,28 @@ func (s *ProviderUtilization) Decode(d *jx.Decoder) error {
 			}(); err != nil {
 				return errors.Wrap(err, "decode field \"requests\"")
 			}
-		case "folders":
+		case "estimatedCost":
 			requiredBitSet[1] |= 1 << 2
+			if err := func() error {
+				if err := s.EstimatedCost.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"estimatedCost\"")
+			}
+		case "requestBudget":
+			requiredBitSet[1] |= 1 << 3
+			if err := func() error {
+				if err := s.RequestBudget.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"requestBudget\"")
+			}
+		case "folders":
+			requiredBitSet[1] |= 1 << 4
 			if err := func() error {
 				s.Folders = make([]FolderLevel, 0)
 				if err := d.Arr(func(d *jx.Decoder) error {
@@ -3779,7 +4046,7 @@ func (s *ProviderUtilization) Decode(d *jx.Decoder) error {
 				return errors.Wrap(err, "decode field \"folders\"")
 			}
 		case "storageClasses":
-			requiredBitSet[1] |= 1 << 3
+			requiredBitSet[1] |= 1 << 5
 			if err := func() error {
 				s.StorageClasses = make([]StorageClass, 0)
 				if err := d.Arr(func(d *jx.Decoder) error {
@@ -3807,7 +4074,7 @@ func (s *ProviderUtilization) Decode(d *jx.Decoder) error {
 	var failures []validate.FieldError
 	for i, mask := range [2]uint8{
 		0b11111111,
-		0b00001111,
+		0b00111111,
 	} {
 		if result := (requiredBitSet[i] & mask) ^ mask; result != 0 {
 			// Mask only required fields and check equality to mask using XOR.
@@ -3889,6 +4156,134 @@ func (s Region) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements stdjson.Unmarshaler.
 func (s *Region) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
+// Encode implements json.Marshaler.
+func (s *RequestBudget) Encode(e *jx.Encoder) {
+	e.ObjStart()
+	s.encodeFields(e)
+	e.ObjEnd()
+}
+
+// encodeFields encodes fields.
+func (s *RequestBudget) encodeFields(e *jx.Encoder) {
+	{
+		e.FieldStart("requestsPerDay")
+		s.RequestsPerDay.Encode(e)
+	}
+	{
+		e.FieldStart("requestsToday")
+		e.Int64(s.RequestsToday)
+	}
+	{
+		e.FieldStart("renewsAt")
+		json.EncodeDateTime(e, s.RenewsAt)
+	}
+}
+
+var jsonFieldsNameOfRequestBudget = [3]string{
+	0: "requestsPerDay",
+	1: "requestsToday",
+	2: "renewsAt",
+}
+
+// Decode decodes RequestBudget from json.
+func (s *RequestBudget) Decode(d *jx.Decoder) error {
+	if s == nil {
+		return errors.New("invalid: unable to decode RequestBudget to nil")
+	}
+	var requiredBitSet [1]uint8
+
+	if err := d.ObjBytes(func(d *jx.Decoder, k []byte) error {
+		switch string(k) {
+		case "requestsPerDay":
+			requiredBitSet[0] |= 1 << 0
+			if err := func() error {
+				if err := s.RequestsPerDay.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"requestsPerDay\"")
+			}
+		case "requestsToday":
+			requiredBitSet[0] |= 1 << 1
+			if err := func() error {
+				v, err := d.Int64()
+				s.RequestsToday = int64(v)
+				if err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"requestsToday\"")
+			}
+		case "renewsAt":
+			requiredBitSet[0] |= 1 << 2
+			if err := func() error {
+				v, err := json.DecodeDateTime(d)
+				s.RenewsAt = v
+				if err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"renewsAt\"")
+			}
+		default:
+			return d.Skip()
+		}
+		return nil
+	}); err != nil {
+		return errors.Wrap(err, "decode RequestBudget")
+	}
+	// Validate required fields.
+	var failures []validate.FieldError
+	for i, mask := range [1]uint8{
+		0b00000111,
+	} {
+		if result := (requiredBitSet[i] & mask) ^ mask; result != 0 {
+			// Mask only required fields and check equality to mask using XOR.
+			//
+			// If XOR result is not zero, result is not equal to expected, so some fields are missed.
+			// Bits of fields which would be set are actually bits of missed fields.
+			missed := bits.OnesCount8(result)
+			for bitN := 0; bitN < missed; bitN++ {
+				bitIdx := bits.TrailingZeros8(result)
+				fieldIdx := i*8 + bitIdx
+				var name string
+				if fieldIdx < len(jsonFieldsNameOfRequestBudget) {
+					name = jsonFieldsNameOfRequestBudget[fieldIdx]
+				} else {
+					name = strconv.Itoa(fieldIdx)
+				}
+				failures = append(failures, validate.FieldError{
+					Name:  name,
+					Error: validate.ErrFieldRequired,
+				})
+				// Reset bit.
+				result &^= 1 << bitIdx
+			}
+		}
+	}
+	if len(failures) > 0 {
+		return &validate.Error{Fields: failures}
+	}
+
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s *RequestBudget) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *RequestBudget) UnmarshalJSON(data []byte) error {
 	d := jx.DecodeBytes(data)
 	return s.Decode(d)
 }
@@ -4213,6 +4608,14 @@ func (s *Scan) encodeFields(e *jx.Encoder) {
 		e.Int64(s.Requests)
 	}
 	{
+		e.FieldStart("estimatedCost")
+		s.EstimatedCost.Encode(e)
+	}
+	{
+		e.FieldStart("requestBudget")
+		s.RequestBudget.Encode(e)
+	}
+	{
 		e.FieldStart("startedAt")
 		s.StartedAt.Encode(e, json.EncodeDateTime)
 	}
@@ -4226,17 +4629,19 @@ func (s *Scan) encodeFields(e *jx.Encoder) {
 	}
 }
 
-var jsonFieldsNameOfScan = [10]string{
-	0: "id",
-	1: "providerId",
-	2: "source",
-	3: "state",
-	4: "objects",
-	5: "bytes",
-	6: "requests",
-	7: "startedAt",
-	8: "finishedAt",
-	9: "error",
+var jsonFieldsNameOfScan = [12]string{
+	0:  "id",
+	1:  "providerId",
+	2:  "source",
+	3:  "state",
+	4:  "objects",
+	5:  "bytes",
+	6:  "requests",
+	7:  "estimatedCost",
+	8:  "requestBudget",
+	9:  "startedAt",
+	10: "finishedAt",
+	11: "error",
 }
 
 // Decode decodes Scan from json.
@@ -4328,8 +4733,28 @@ func (s *Scan) Decode(d *jx.Decoder) error {
 			}(); err != nil {
 				return errors.Wrap(err, "decode field \"requests\"")
 			}
-		case "startedAt":
+		case "estimatedCost":
 			requiredBitSet[0] |= 1 << 7
+			if err := func() error {
+				if err := s.EstimatedCost.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"estimatedCost\"")
+			}
+		case "requestBudget":
+			requiredBitSet[1] |= 1 << 0
+			if err := func() error {
+				if err := s.RequestBudget.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"requestBudget\"")
+			}
+		case "startedAt":
+			requiredBitSet[1] |= 1 << 1
 			if err := func() error {
 				if err := s.StartedAt.Decode(d, json.DecodeDateTime); err != nil {
 					return err
@@ -4339,7 +4764,7 @@ func (s *Scan) Decode(d *jx.Decoder) error {
 				return errors.Wrap(err, "decode field \"startedAt\"")
 			}
 		case "finishedAt":
-			requiredBitSet[1] |= 1 << 0
+			requiredBitSet[1] |= 1 << 2
 			if err := func() error {
 				if err := s.FinishedAt.Decode(d, json.DecodeDateTime); err != nil {
 					return err
@@ -4349,7 +4774,7 @@ func (s *Scan) Decode(d *jx.Decoder) error {
 				return errors.Wrap(err, "decode field \"finishedAt\"")
 			}
 		case "error":
-			requiredBitSet[1] |= 1 << 1
+			requiredBitSet[1] |= 1 << 3
 			if err := func() error {
 				if err := s.Error.Decode(d); err != nil {
 					return err
@@ -4369,7 +4794,7 @@ func (s *Scan) Decode(d *jx.Decoder) error {
 	var failures []validate.FieldError
 	for i, mask := range [2]uint8{
 		0b11111111,
-		0b00000011,
+		0b00001111,
 	} {
 		if result := (requiredBitSet[i] & mask) ^ mask; result != 0 {
 			// Mask only required fields and check equality to mask using XOR.
@@ -4956,6 +5381,20 @@ func (s *ScansCreateOK) Decode(d *jx.Decoder) error {
 				}
 				found = true
 				s.Type = match
+			case "estimatedCost":
+				// Type-based discrimination: check if field has expected JSON type (nullable)
+				typ := d.Next()
+				if typ != jx.Object && typ != jx.Null {
+					// Field exists but has wrong type, not a match for this variant
+					return d.Skip()
+				}
+				match := ScanScansCreateOK
+				if found && s.Type != match {
+					s.Type = ""
+					return errors.Errorf("multiple oneOf matches: (%v, %v)", s.Type, match)
+				}
+				found = true
+				s.Type = match
 			case "finishedAt":
 				match := ScanScansCreateOK
 				if found && s.Type != match {
@@ -5007,6 +5446,20 @@ func (s *ScansCreateOK) Decode(d *jx.Decoder) error {
 				// Type-based discrimination: check if field has expected JSON type (nullable)
 				typ := d.Next()
 				if typ != jx.String && typ != jx.Null {
+					// Field exists but has wrong type, not a match for this variant
+					return d.Skip()
+				}
+				match := ScanScansCreateOK
+				if found && s.Type != match {
+					s.Type = ""
+					return errors.Errorf("multiple oneOf matches: (%v, %v)", s.Type, match)
+				}
+				found = true
+				s.Type = match
+			case "requestBudget":
+				// Type-based discrimination: check if field has expected JSON type (nullable)
+				typ := d.Next()
+				if typ != jx.Object && typ != jx.Null {
 					// Field exists but has wrong type, not a match for this variant
 					return d.Skip()
 				}

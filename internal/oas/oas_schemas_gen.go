@@ -643,6 +643,69 @@ func (s *ByteHours) SetTotal(val string) {
 	s.Total = val
 }
 
+// What the requests come to at 0.005 USD for a thousand, the list price of AWS S3 in us-east-1; other
+// stores may charge less, or nothing.
+// Ref: #/components/schemas/Cost
+type Cost struct {
+	Currency CostCurrency `json:"currency"`
+	// A decimal number.
+	Amount string `json:"amount"`
+}
+
+// GetCurrency returns the value of Currency.
+func (s *Cost) GetCurrency() CostCurrency {
+	return s.Currency
+}
+
+// GetAmount returns the value of Amount.
+func (s *Cost) GetAmount() string {
+	return s.Amount
+}
+
+// SetCurrency sets the value of Currency.
+func (s *Cost) SetCurrency(val CostCurrency) {
+	s.Currency = val
+}
+
+// SetAmount sets the value of Amount.
+func (s *Cost) SetAmount(val string) {
+	s.Amount = val
+}
+
+type CostCurrency string
+
+const (
+	CostCurrencyUSD CostCurrency = "USD"
+)
+
+// AllValues returns all CostCurrency values.
+func (CostCurrency) AllValues() []CostCurrency {
+	return []CostCurrency{
+		CostCurrencyUSD,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s CostCurrency) MarshalText() ([]byte, error) {
+	switch s {
+	case CostCurrencyUSD:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *CostCurrency) UnmarshalText(data []byte) error {
+	switch CostCurrency(data) {
+	case CostCurrencyUSD:
+		*s = CostCurrencyUSD
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
 // Ref: #/components/schemas/Deleted
 type Deleted struct {
 	// What was deleted.
@@ -1009,6 +1072,51 @@ func (o NilBool) Or(d bool) bool {
 	return d
 }
 
+// NewNilCost returns new NilCost with value set to v.
+func NewNilCost(v Cost) NilCost {
+	return NilCost{
+		Value: v,
+	}
+}
+
+// NilCost is nullable Cost.
+type NilCost struct {
+	Value Cost
+	Null  bool
+}
+
+// SetTo sets value to v.
+func (o *NilCost) SetTo(v Cost) {
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o NilCost) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *NilCost) SetToNull() {
+	o.Null = true
+	var v Cost
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o NilCost) Get() (v Cost, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o NilCost) Or(d Cost) Cost {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewNilDateTime returns new NilDateTime with value set to v.
 func NewNilDateTime(v time.Time) NilDateTime {
 	return NilDateTime{
@@ -1183,6 +1291,51 @@ func (o NilNextPage) Get() (v NextPage, ok bool) {
 
 // Or returns value if set, or given parameter if does not.
 func (o NilNextPage) Or(d NextPage) NextPage {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
+// NewNilRequestBudget returns new NilRequestBudget with value set to v.
+func NewNilRequestBudget(v RequestBudget) NilRequestBudget {
+	return NilRequestBudget{
+		Value: v,
+	}
+}
+
+// NilRequestBudget is nullable RequestBudget.
+type NilRequestBudget struct {
+	Value RequestBudget
+	Null  bool
+}
+
+// SetTo sets value to v.
+func (o *NilRequestBudget) SetTo(v RequestBudget) {
+	o.Null = false
+	o.Value = v
+}
+
+// IsNull returns true if value is Null.
+func (o NilRequestBudget) IsNull() bool { return o.Null }
+
+// SetToNull sets value to null.
+func (o *NilRequestBudget) SetToNull() {
+	o.Null = true
+	var v RequestBudget
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o NilRequestBudget) Get() (v RequestBudget, ok bool) {
+	if o.Null {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o NilRequestBudget) Or(d RequestBudget) RequestBudget {
 	if v, ok := o.Get(); ok {
 		return v
 	}
@@ -2328,7 +2481,9 @@ type ProviderUtilization struct {
 	// How many seconds ago it was measured; null before the first measurement.
 	StaleSeconds NilInt64 `json:"staleSeconds"`
 	// How many requests the measurement took.
-	Requests int64 `json:"requests"`
+	Requests      int64         `json:"requests"`
+	EstimatedCost Cost          `json:"estimatedCost"`
+	RequestBudget RequestBudget `json:"requestBudget"`
 	// The biggest folders at each depth below what is measured, from the first depth on; empty where the
 	// store does not list in the order of keys. Unfinished uploads are in no folder.
 	Folders []FolderLevel `json:"folders"`
@@ -2384,6 +2539,16 @@ func (s *ProviderUtilization) GetStaleSeconds() NilInt64 {
 // GetRequests returns the value of Requests.
 func (s *ProviderUtilization) GetRequests() int64 {
 	return s.Requests
+}
+
+// GetEstimatedCost returns the value of EstimatedCost.
+func (s *ProviderUtilization) GetEstimatedCost() Cost {
+	return s.EstimatedCost
+}
+
+// GetRequestBudget returns the value of RequestBudget.
+func (s *ProviderUtilization) GetRequestBudget() RequestBudget {
+	return s.RequestBudget
 }
 
 // GetFolders returns the value of Folders.
@@ -2446,6 +2611,16 @@ func (s *ProviderUtilization) SetRequests(val int64) {
 	s.Requests = val
 }
 
+// SetEstimatedCost sets the value of EstimatedCost.
+func (s *ProviderUtilization) SetEstimatedCost(val Cost) {
+	s.EstimatedCost = val
+}
+
+// SetRequestBudget sets the value of RequestBudget.
+func (s *ProviderUtilization) SetRequestBudget(val RequestBudget) {
+	s.RequestBudget = val
+}
+
 // SetFolders sets the value of Folders.
 func (s *ProviderUtilization) SetFolders(val []FolderLevel) {
 	s.Folders = val
@@ -2457,6 +2632,49 @@ func (s *ProviderUtilization) SetStorageClasses(val []StorageClass) {
 }
 
 type Region string
+
+// The requests that all scans together may send to the provider's bucket on one day, which begins at
+// midnight UTC. When they are spent, a scan stays `running` with the error `budget_spent`, and goes on
+// the next day.
+// Ref: #/components/schemas/RequestBudget
+type RequestBudget struct {
+	// The operator's limit; null if there is none.
+	RequestsPerDay NilInt64 `json:"requestsPerDay"`
+	// Requests sent today, as of a few seconds ago.
+	RequestsToday int64 `json:"requestsToday"`
+	// When the next day begins.
+	RenewsAt time.Time `json:"renewsAt"`
+}
+
+// GetRequestsPerDay returns the value of RequestsPerDay.
+func (s *RequestBudget) GetRequestsPerDay() NilInt64 {
+	return s.RequestsPerDay
+}
+
+// GetRequestsToday returns the value of RequestsToday.
+func (s *RequestBudget) GetRequestsToday() int64 {
+	return s.RequestsToday
+}
+
+// GetRenewsAt returns the value of RenewsAt.
+func (s *RequestBudget) GetRenewsAt() time.Time {
+	return s.RenewsAt
+}
+
+// SetRequestsPerDay sets the value of RequestsPerDay.
+func (s *RequestBudget) SetRequestsPerDay(val NilInt64) {
+	s.RequestsPerDay = val
+}
+
+// SetRequestsToday sets the value of RequestsToday.
+func (s *RequestBudget) SetRequestsToday(val int64) {
+	s.RequestsToday = val
+}
+
+// SetRenewsAt sets the value of RenewsAt.
+func (s *RequestBudget) SetRenewsAt(val time.Time) {
+	s.RenewsAt = val
+}
 
 type RetainData bool
 
@@ -2619,10 +2837,14 @@ type Scan struct {
 	// Bytes counted so far.
 	Bytes string `json:"bytes"`
 	// Requests sent so far.
-	Requests   int64        `json:"requests"`
-	StartedAt  NilDateTime  `json:"startedAt"`
-	FinishedAt NilDateTime  `json:"finishedAt"`
-	Error      NilScanError `json:"error"`
+	Requests int64 `json:"requests"`
+	// That of the requests sent so far; null for a directory tree.
+	EstimatedCost NilCost `json:"estimatedCost"`
+	// Today's budget of the provider; null for a directory tree, and when the provider was deleted.
+	RequestBudget NilRequestBudget `json:"requestBudget"`
+	StartedAt     NilDateTime      `json:"startedAt"`
+	FinishedAt    NilDateTime      `json:"finishedAt"`
+	Error         NilScanError     `json:"error"`
 }
 
 // GetID returns the value of ID.
@@ -2658,6 +2880,16 @@ func (s *Scan) GetBytes() string {
 // GetRequests returns the value of Requests.
 func (s *Scan) GetRequests() int64 {
 	return s.Requests
+}
+
+// GetEstimatedCost returns the value of EstimatedCost.
+func (s *Scan) GetEstimatedCost() NilCost {
+	return s.EstimatedCost
+}
+
+// GetRequestBudget returns the value of RequestBudget.
+func (s *Scan) GetRequestBudget() NilRequestBudget {
+	return s.RequestBudget
 }
 
 // GetStartedAt returns the value of StartedAt.
@@ -2708,6 +2940,16 @@ func (s *Scan) SetBytes(val string) {
 // SetRequests sets the value of Requests.
 func (s *Scan) SetRequests(val int64) {
 	s.Requests = val
+}
+
+// SetEstimatedCost sets the value of EstimatedCost.
+func (s *Scan) SetEstimatedCost(val NilCost) {
+	s.EstimatedCost = val
+}
+
+// SetRequestBudget sets the value of RequestBudget.
+func (s *Scan) SetRequestBudget(val NilRequestBudget) {
+	s.RequestBudget = val
 }
 
 // SetStartedAt sets the value of StartedAt.

@@ -22,12 +22,15 @@ import (
 // figures count as stale: one that is under way, and one that had to be retried.
 const overdue = 3
 
-// Options are the parts of a Service; all are needed.
+// Options are the parts of a Service; all but RequestsPerDay are needed.
 type Options struct {
 	Store        *store.Store
 	Changes      *change.Maker
 	ScanInterval time.Duration
-	Now          func() time.Time
+	// RequestsPerDay is how many requests scans may send to a bucket on a day; 0
+	// means no limit.
+	RequestsPerDay int64
+	Now            func() time.Time
 }
 
 // Service is the service for utilization. It is safe for concurrent use.
@@ -61,10 +64,17 @@ func (s *Service) state(u store.TeamUsage) purser.UsageState {
 	return purser.UsageComplete
 }
 
-// Provider returns the newest complete measurement of one provider's bucket.
+// Provider returns the newest complete measurement of one provider's bucket, what
+// it cost, and what is left of today's budget for the next ones.
 func (s *Service) Provider(ctx context.Context, p auth.Principal, id purser.ProviderID) (purser.SourceUsage, error) {
 	if err := s.Changes.Permit(ctx, p, auth.Read, "utilization.get", string(id)); err != nil {
 		return purser.SourceUsage{}, err
 	}
-	return s.Store.GetSourceUsage(ctx, p.TeamID, id)
+	usage, err := s.Store.GetSourceUsage(ctx, p.TeamID, id)
+	if err != nil {
+		return purser.SourceUsage{}, err
+	}
+	usage.EstimatedCost = purser.EstimateCost(usage.Requests)
+	usage.Budget = usage.Budget.On(purser.StepDay.Begin(s.Now()), s.RequestsPerDay)
+	return usage, nil
 }

@@ -12,6 +12,36 @@ import (
 	"github.com/purserhq/purser/internal/utilization"
 )
 
+// TestBudget: what was spent of a budget is told with the figures, for the day on
+// which somebody asks.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	p := newPast(t)
+	p.service.RequestsPerDay = 100
+	provider := purser.Provider{ID: purser.NewProviderID(), TeamID: p.team, Name: "b", S3: purser.S3Config{Bucket: "b"}, Version: 1, CreatedAt: p.now, UpdatedAt: p.now}
+	source := store.Source{TeamID: p.team, ID: purser.NewSourceID(), ProviderID: provider.ID, DueAt: p.now}
+	p.in(func(tx *store.Tx) error {
+		spend := func() error {
+			_, err := tx.SpendRequests(p.ctx, p.team, source.ID, purser.StepDay.Begin(p.now), 30)
+			return err
+		}
+		usage := purser.SourceUsage{MeasuredAt: p.now, Method: "list", Requests: 30}
+		return errors.Join(tx.CreateProvider(p.ctx, provider, []byte("sealed")), tx.CreateSource(p.ctx, source), spend(), tx.PublishSource(p.ctx, p.team, source.ID, usage))
+	})
+	today := purser.StepDay.Begin(p.now)
+	for range 2 {
+		usage, err := p.service.Provider(p.ctx, p.viewer, provider.ID)
+		want := purser.RequestBudget{PerDay: 100, Day: purser.StepDay.Begin(p.now)}
+		if want.Day.Equal(today) {
+			want.Spent = 30
+		}
+		if err != nil || usage.Budget != want || usage.Requests != 30 || usage.EstimatedCost != purser.EstimateCost(30) {
+			t.Errorf("%+v, %v; want the budget %+v", usage, err, want)
+		}
+		p.now = p.now.Add(24 * time.Hour)
+	}
+}
+
 // TestState walks one team through the life of its figures.
 func TestState(t *testing.T) {
 	t.Parallel()
