@@ -87,9 +87,19 @@ type lister struct {
 	gate     *gate // of the endpoint that was asked last
 	large    bool  // holds the gate's place for large answers
 	page     page
-	keys     [2][]byte // decoded keys: this one and the one before
-	firstKey []byte    // of the page, for learn
-	lastKey  []byte    // of the page that was counted, when the bound was passed
+	entries  sequence
+	markers  sequence
+	// lastVersion is the version of the page's last key.
+	lastVersion []byte
+}
+
+// sequence is what is known of the keys of a page while they are looked at.
+type sequence struct {
+	spare       [2][]byte // decoded keys: this one and the one before
+	first, last []byte    // up to the bound; first is nil if there is none
+	version     []byte    // of the last
+	passed      bool      // there are keys behind the bound
+	kept        [2][]byte // memory for first and last
 }
 
 // Method names the way of measuring.
@@ -112,7 +122,7 @@ func (l *lister) DetectedRegion() string {
 // Close releases the buffers; connections belong to the Opener.
 func (l *lister) Close() error {
 	l.shrink()
-	l.buf, l.page, l.keys = nil, page{}, [2][]byte{}
+	l.buf, l.page, l.entries, l.markers = nil, page{}, sequence{}, sequence{}
 	return nil
 }
 
@@ -263,8 +273,9 @@ func (l *lister) repeats() bool {
 	if l.bucket.OneChain || len(l.at.After) == 0 || len(l.page.objects) == 0 || len(l.at.Version) > 0 {
 		return false
 	}
-	l.keys[0] = l.keys[0][:0]
-	last := l.key(l.page.objects[len(l.page.objects)-1], &l.keys[0])
+	spare := &l.entries.spare[0]
+	*spare = (*spare)[:0]
+	last := l.key(l.page.objects[len(l.page.objects)-1], spare)
 	return bytes.Compare(last, l.at.After) <= 0
 }
 
@@ -299,59 +310,80 @@ func (l *lister) adapt(a *answer, err error) bool {
 // hand hands the page's entries to count and returns the last key, which is
 // good until the next page, and whether the bound was passed. Whatever is wrong
 // makes the step count nothing.
+//
+// Some servers name the marks of deletions behind all versions, so that each of
+// the two is in order by itself.
 func (l *lister) hand(count func(source.Entry)) (last []byte, passed bool, _ error) {
-	last = l.at.After
+	if err := l.walk(&l.entries, l.page.objects, count); err != nil {
+		return nil, false, err
+	}
+	if err := l.walk(&l.markers, l.page.markers, func(source.Entry) {}); err != nil {
+		return nil, false, err
+	}
+	first, end := l.entries.first, &l.entries
+	if m := &l.markers; m.first != nil {
+		if first == nil || bytes.Compare(m.first, first) < 0 {
+			first = m.first
+		}
+		if bytes.Compare(m.last, end.last) > 0 {
+			end = m
+		}
+	}
+	l.lastVersion = end.version
+	if passed = l.entries.passed || l.markers.passed; !passed && first != nil && !l.bucket.OneChain {
+		l.learn(first, end.last)
+	}
+	return end.last, passed, nil
+}
+
+// walk hands those entries to count that lie within the bounds.
+func (l *lister) walk(s *sequence, entries []object, count func(source.Entry)) error {
+	s.first, s.last, s.version, s.passed = nil, l.at.After, nil, false
 	// A server may begin a little before where it was asked to; going on by its own
 	// token, it may not.
 	begins := len(l.at.Token) == 0 && len(l.at.Version) == 0
 	versions := l.bucket.What == source.Versions
-	var first []byte
-	for i, o := range l.page.objects {
-		spare := &l.keys[i%2] // last may lie in the other one
+	before := s.last
+	for i, o := range entries {
+		spare := &s.spare[i%2] // before may lie in the other one
 		*spare = (*spare)[:0]
 		key := l.key(o, spare)
-		switch order := bytes.Compare(key, last); {
+		switch order := bytes.Compare(key, before); {
 		case len(key) > maxKeyBytes:
-			return nil, false, badListing.because(errors.New("a key beyond all measure"))
+			return badListing.because(errors.New("a key beyond all measure"))
 		case !bytes.HasPrefix(key, []byte(l.bucket.Prefix)):
-			return nil, false, badListing.because(errors.New("a key without the prefix that was asked for"))
+			return badListing.because(errors.New("a key without the prefix that was asked for"))
 		case versions && !o.dated:
-			return nil, false, badListing.because(errors.New("a version of which it is not said whether it is current"))
-		case versions && order == 0 && (first != nil || !begins):
+			return badListing.because(errors.New("a version of which it is not said whether it is current"))
+		case versions && order == 0 && (s.first != nil || !begins):
 			// one more version of the same key
 		case order <= 0 && !l.bucket.OneChain:
-			if begins && first == nil {
+			if begins && s.first == nil {
 				continue
 			}
-			return nil, false, unordered.because(errors.New("keys out of order"))
+			return unordered.because(errors.New("keys out of order"))
 		}
-		if passed || l.bucket.Until != nil && bytes.Compare(key, l.bucket.Until) > 0 {
-			if !passed { // of the rest only the order matters
-				l.lastKey, passed = append(l.lastKey[:0], last...), true
-			}
-			last = key
+		if before = key; s.passed {
+			continue // only the order matters
+		}
+		if l.bucket.Until != nil && bytes.Compare(key, l.bucket.Until) > 0 {
+			s.passed = true
+			s.kept[1] = append(s.kept[1][:0], s.last...) // its memory is needed for what follows
+			s.last = s.kept[1]
 			continue
 		}
-		if first == nil {
-			first = append(l.firstKey[:0], key...)
-			l.firstKey = first
+		if s.first == nil {
+			s.kept[0] = append(s.kept[0][:0], key...)
+			s.first = s.kept[0]
 		}
 		class := source.Current
 		if o.old {
 			class = source.Noncurrent
 		}
-		if !o.marker {
-			count(source.Entry{Class: class, Key: key, Size: o.size, StorageClass: o.class})
-		}
-		last = key
+		count(source.Entry{Class: class, Key: key, Size: o.size, StorageClass: o.class})
+		s.last, s.version = key, o.version
 	}
-	if passed {
-		return l.lastKey, true, nil
-	}
-	if first != nil && !l.bucket.OneChain {
-		l.learn(first, last)
-	}
-	return last, false, nil
+	return nil
 }
 
 // key returns an object's key in plain bytes, in spare if it must be decoded.

@@ -29,7 +29,6 @@ type object struct {
 	version []byte
 	old     bool // not the current version
 	dated   bool // it is said whether it is the current version
-	marker  bool // says that the object was deleted, and holds nothing
 }
 
 // page is what a listing's answer says. Its bytes lie in the answer or in
@@ -38,6 +37,7 @@ type page struct {
 	scan    scanner
 	spare   []byte
 	objects []object
+	markers []object // of versions: say that an object was deleted, and hold nothing
 	total   int64
 
 	bucket    []byte // the name of the bucket, when the server says it
@@ -68,7 +68,7 @@ var (
 // parse reads the answer to a listing request. What it returns as an error
 // means that nothing of the page may be counted.
 func (p *page) parse(body []byte) error {
-	*p = page{objects: p.objects[:0], spare: p.spare[:0]}
+	*p = page{objects: p.objects[:0], markers: p.markers[:0], spare: p.spare[:0]}
 	s := &p.scan
 	s.reset(body)
 	if found, err := s.next(); err != nil || found != tokenOpen {
@@ -113,9 +113,9 @@ func (p *page) check() error {
 func (p *page) parseElement() (err error) {
 	switch string(p.scan.local) {
 	case "Contents", "Version":
-		return p.parseObject(false)
+		return p.parseObject(&p.objects)
 	case "DeleteMarker":
-		return p.parseObject(true)
+		return p.parseObject(&p.markers)
 	case "NextKeyMarker":
 		p.marker, err = p.text()
 	case "NextVersionIdMarker":
@@ -172,12 +172,12 @@ func (p *page) parseTruncated() error {
 }
 
 // parseObject reads one Contents, Version, or DeleteMarker.
-func (p *page) parseObject(marker bool) error {
-	if len(p.objects) == maxPageEntries {
+func (p *page) parseObject(to *[]object) error {
+	if len(p.objects)+len(p.markers) == maxPageEntries {
 		return fmt.Errorf("more than %d entries in one page", maxPageEntries)
 	}
 	var (
-		o               = object{marker: marker}
+		o               object
 		hasKey, hasSize bool
 		s               = &p.scan
 		depth           = s.depth
@@ -228,10 +228,10 @@ func (p *page) parseObject(marker bool) error {
 			return err
 		}
 	}
-	return p.add(o, hasKey && (hasSize || marker))
+	return p.add(to, o, hasKey && (hasSize || to == &p.markers))
 }
 
-func (p *page) add(o object, complete bool) error {
+func (p *page) add(to *[]object, o object, complete bool) error {
 	switch {
 	case !complete || len(o.key) == 0:
 		return errors.New("an entry without a key or a size")
@@ -241,7 +241,7 @@ func (p *page) add(o object, complete bool) error {
 		return errSize
 	}
 	p.total += o.size
-	p.objects = append(p.objects, o)
+	*to = append(*to, o)
 	return nil
 }
 

@@ -247,3 +247,73 @@ func TestEngineOnARealServer(t *testing.T) {
 		t.Errorf("the bucket was counted in %d span", spans)
 	}
 }
+
+// classes is a page for the engine, and what it comes to by class.
+type classes struct{ current, noncurrent, objects int64 }
+
+func (c *classes) Reset() { *c = classes{} }
+
+func (c *classes) Count(e source.Entry) {
+	if e.Class == source.Noncurrent {
+		c.noncurrent += e.Size
+		return
+	}
+	c.objects++
+	c.current += e.Size
+}
+
+// TestVersionsOfARealServer overwrites and deletes objects, and counts what is
+// left of them, in one go and by eight workers.
+func TestVersionsOfARealServer(t *testing.T) {
+	t.Parallel()
+	s := s3servertest.Start(t)
+	s.CreateBucket(t, "versions")
+	if err := s.Client().EnableVersioning(t.Context(), "versions"); err != nil {
+		t.Fatal(err)
+	}
+	var want classes
+	for i := range 300 {
+		key := fmt.Sprintf("team/%d/ö %03d", i%7, i)
+		for version := 0; version <= i%4; version++ {
+			s.Put(t, "versions", key, 10+i+version)
+			if version < i%4 || i%5 == 0 {
+				want.noncurrent += int64(10 + i + version)
+			}
+		}
+		if i%5 == 0 {
+			if err := s.Client().RemoveObject(t.Context(), "versions", key, minio.RemoveObjectOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		want.Count(source.Entry{Size: int64(10 + i + i%4)})
+	}
+	o := newOpener(t)
+	survey, err := o.Survey(t.Context(), bucketOf(s, "versions"))
+	if err != nil || survey.Incomplete != nil || survey.Listings[0] != source.Versions {
+		t.Fatalf("%+v, %v", survey, err)
+	}
+	for _, workers := range []int{1, 8} {
+		var got classes
+		work := engine.All(source.Versions).CutAt([][]byte{[]byte("team/2/ö 100"), []byte("team/4/gone")})
+		e := engine.New(work, engine.Options{
+			Open: func(ctx context.Context, span engine.Span, oneChain bool) (source.Source, error) {
+				b := bucketOf(s, "versions")
+				b.What, b.After, b.Until, b.OneChain = span.What, span.After, span.Until, oneChain
+				return o.Open(ctx, b, span.Cursor)
+			},
+			NewPage: func() engine.Page { return &classes{} },
+			Add: func(p engine.Page, _ source.Step, _ source.Source, _ func() engine.Work) error {
+				page := p.(*classes)
+				got.current += page.current
+				got.noncurrent += page.noncurrent
+				got.objects += page.objects
+				return nil
+			},
+			Spent: func(int64) {}, Forget: func() { t.Error("the server lists in no order") }, Workers: workers,
+		})
+		if err := e.Run(t.Context()); err != nil || got != want {
+			t.Errorf("%d workers: %+v, %v; the truth is %+v", workers, got, err, want)
+		}
+	}
+}

@@ -87,8 +87,8 @@ func (l *lister) probe(ctx context.Context, after []byte) ([]byte, error) {
 	}()
 	for {
 		done, err := probe.step(ctx, 1, func(source.Entry) {})
-		if err != nil || probe.firstKey != nil || done {
-			return probe.firstKey, err
+		if err != nil || probe.first != nil || done {
+			return probe.first, err
 		}
 	}
 }

@@ -25,8 +25,8 @@ func (l *lister) nextVersion(last []byte) (position, error) {
 		if p.encoded {
 			next.After = unescape(nil, p.marker)
 		}
-	} else if n := len(p.objects); n > 0 && len(next.Version) == 0 {
-		next.Version = bytes.Clone(p.objects[n-1].version)
+	} else if len(next.Version) == 0 {
+		next.Version = bytes.Clone(l.lastVersion)
 	}
 	next.Chain = l.at.Chain
 	if bytes.Compare(next.After, last) < 0 || !next.Chain.follow(append(bytes.Clone(next.After), next.Version...)) {

@@ -70,7 +70,7 @@ func start(ctx context.Context, cmd *exec.Cmd, o Options) (*Process, error) {
 		p.err = cmd.Wait()
 		close(p.done)
 	}()
-	err = json.NewEncoder(stdin).Encode(message{Root: o.Root, Listen: listen, AccessKey: o.AccessKey, Secret: o.Secret.Expose(), Region: o.Region}) //nolint:gosec // over a pipe, to our own child
+	err = json.NewEncoder(stdin).Encode(message{Root: o.Root, Versions: o.Versions, Listen: listen, AccessKey: o.AccessKey, Secret: o.Secret.Expose(), Region: o.Region}) //nolint:gosec // over a pipe, to our own child
 	if err == nil {
 		err = p.wait(ctx)
 	}

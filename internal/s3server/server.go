@@ -31,6 +31,8 @@ type Options struct {
 	// Root is the directory whose subdirectories are the buckets; it must exist
 	// and support extended attributes.
 	Root string
+	// Versions is a directory for older versions; without it buckets keep none.
+	Versions string
 	// Listen is HOST:PORT. Start takes port 0 for a free one, Run does not.
 	Listen string
 	// AccessKey and Secret are the one account, which may do everything.
@@ -60,7 +62,13 @@ func Run(ctx context.Context, o Options) error {
 	if err := attributes.Test(root); err != nil {
 		return fmt.Errorf("the file system of %s cannot keep extended attributes, which the S3 server needs; choose a directory on another one: %w", root, err)
 	}
-	backend, err := posix.New(root, attributes, posix.PosixOpts{})
+	versions := o.Versions
+	if versions != "" {
+		if versions, err = filepath.Abs(versions); err != nil {
+			return err
+		}
+	}
+	backend, err := posix.New(root, attributes, posix.PosixOpts{VersioningDir: versions})
 	if err != nil {
 		return fmt.Errorf("serve %s over S3: %w", root, err)
 	}
@@ -79,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 // message is what the parent writes to the child's standard input, as JSON. It
 // is the one place where the secret travels.
 type message struct {
-	Root, Listen, AccessKey, Secret, Region string
+	Root, Versions, Listen, AccessKey, Secret, Region string
 }
 
 // RunChild is the whole of a child process that Start began: it reads from
@@ -98,7 +106,7 @@ func RunChild(ctx context.Context, stdin io.Reader) error {
 	}()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Options{Root: m.Root, Listen: m.Listen, AccessKey: m.AccessKey, Secret: purser.NewSecret(m.Secret), Region: m.Region})
+		ended <- Run(ctx, Options{Root: m.Root, Versions: m.Versions, Listen: m.Listen, AccessKey: m.AccessKey, Secret: purser.NewSecret(m.Secret), Region: m.Region})
 	}()
 	select {
 	case err := <-ended:

@@ -63,7 +63,7 @@ func Start(t testing.TB) *Server {
 		cmd := exec.Command(self)
 		cmd.Env = append(os.Environ(), childVariable+"=1")
 		return cmd
-	}, s3server.Options{Root: s.Root, Listen: "127.0.0.1:0", AccessKey: s.AccessKey, Secret: s.Secret, Region: s.Region})
+	}, s3server.Options{Root: s.Root, Versions: t.TempDir(), Listen: "127.0.0.1:0", AccessKey: s.AccessKey, Secret: s.Secret, Region: s.Region})
 	if err != nil {
 		t.Fatal(err)
 	}
