@@ -27,7 +27,8 @@ type position struct {
 	// Token is how the server wants to go on from a page that it was asked for by
 	// token, or at the beginning. What was asked for by key goes on by key: if that
 	// key is not there any more, MinIO's next token leaves one out (its issue 21463).
-	// In version 1 it is a marker, needed only behind an empty page.
+	// In version 1 it is a marker, needed only behind an empty page; in a listing of
+	// versions it is one, too.
 	Token []byte `json:"token,omitempty"`
 	// Version is where to go on within After, in a listing of versions; it is empty
 	// when the key is done.
@@ -229,8 +230,11 @@ func (l *lister) query(prefix string, entries int) url.Values {
 	switch {
 	case l.bucket.What == source.Versions:
 		q.Set("versions", "")
-		if after != "" {
-			q.Set("key-marker", after)
+		if token == "" {
+			token = after
+		}
+		if token != "" {
+			q.Set("key-marker", token)
 		}
 		if version := string(l.at.Version); version != "" {
 			q.Set("version-id-marker", version)
@@ -341,8 +345,8 @@ func (l *lister) walk(s *sequence, entries []object, count func(source.Entry)) e
 	s.first, s.last, s.version, s.passed = nil, l.at.After, nil, false
 	// A server may begin a little before where it was asked to; going on by its own
 	// token, it may not.
-	begins := len(l.at.Token) == 0 && len(l.at.Version) == 0
 	versions := l.bucket.What == source.Versions
+	begins := len(l.at.Version) == 0 && (versions || len(l.at.Token) == 0)
 	before := s.last
 	for i, o := range entries {
 		spare := &s.spare[i%2] // before may lie in the other one

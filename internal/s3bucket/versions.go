@@ -12,24 +12,26 @@ import (
 )
 
 // nextVersion returns the position behind a page of versions whose last key is
-// last. A page may end between two versions of a key.
+// last. A page may end between two versions of a key. The key to go on from need
+// not be one: MinIO writes into it where it has the rest of the listing.
 func (l *lister) nextVersion(last []byte) (position, error) {
 	p := &l.page
 	next := position{After: bytes.Clone(last)}
 	if !p.truncated {
 		return next, nil
 	}
-	next.Version = bytes.Clone(p.versionID)
-	if len(p.marker) > 0 {
-		next.After = bytes.Clone(p.marker)
-		if p.encoded {
-			next.After = unescape(nil, p.marker)
+	next.Token, next.Version = bytes.Clone(p.marker), bytes.Clone(p.versionID)
+	if p.encoded {
+		next.Token = unescape(nil, p.marker)
+	}
+	if len(p.marker) == 0 {
+		next.Token = next.After
+		if len(next.Version) == 0 {
+			next.Version = bytes.Clone(l.lastVersion)
 		}
-	} else if len(next.Version) == 0 {
-		next.Version = bytes.Clone(l.lastVersion)
 	}
 	next.Chain = l.at.Chain
-	if bytes.Compare(next.After, last) < 0 || !next.Chain.follow(append(bytes.Clone(next.After), next.Version...)) {
+	if bytes.Compare(next.Token, last) < 0 || !next.Chain.follow(append(bytes.Clone(next.Token), next.Version...)) {
 		return position{}, noProgress.because(errors.New("versions that lead nowhere"))
 	}
 	return next, nil
