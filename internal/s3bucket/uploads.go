@@ -68,7 +68,7 @@ func (u *uploads) step(ctx context.Context, count func(source.Entry)) (step sour
 		return step, err
 	}
 	q := url.Values{"uploads": {""}, "max-uploads": {strconv.Itoa(uploadsAtOnce)}, "encoding-type": {"url"}}
-	set(q, "prefix", u.bucket.Prefix)
+	// Not by prefix: MinIO takes that for the whole key, and answers with nothing.
 	set(q, "key-marker", string(u.at.Key))
 	set(q, "upload-id-marker", string(u.at.Upload))
 	a, err := u.ask(ctx, q)
@@ -83,6 +83,9 @@ func (u *uploads) step(ctx context.Context, count func(source.Entry)) (step sour
 		return step, badListing.because(err)
 	}
 	for _, upload := range page.uploads {
+		if !bytes.HasPrefix(upload.key, []byte(u.bucket.Prefix)) {
+			continue
+		}
 		size, incomplete, err := u.parts(ctx, upload)
 		if err != nil {
 			return step, err
