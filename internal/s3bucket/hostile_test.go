@@ -1,11 +1,9 @@
 package s3bucket
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,6 +18,7 @@ import (
 	"github.com/purserhq/purser"
 	"github.com/purserhq/purser/internal/egress"
 	"github.com/purserhq/purser/internal/metering/source"
+	"github.com/purserhq/purser/internal/s3bucket/s3buckettest"
 )
 
 // newOpener may connect to loopback and does not wait long.
@@ -94,153 +93,51 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 	return s.URL
 }
 
-func truncated(inside string) string { return listing("<IsTruncated>true</IsTruncated>" + inside) }
+// What the tests write down.
+const complete = s3buckettest.Complete
 
-func nextToken(s string) string { return "<NextContinuationToken>" + s + "</NextContinuationToken>" }
-
-func write(body string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }
-}
-
-func status(code int, body string, header ...string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		for i := 0; i+1 < len(header); i += 2 {
-			w.Header().Set(header[i], header[i+1])
-		}
-		w.WriteHeader(code)
-		_, _ = w.Write([]byte(body))
-	}
-}
-
-func s3Error(code int, name string) http.HandlerFunc {
-	return status(code, "<Error><Code>"+name+"</Code><Message>canary message</Message><Endpoint>canary.example</Endpoint></Error>")
-}
-
-func hijack(do func(net.Conn)) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			return
-		}
-		defer func() { _ = conn.Close() }()
-		do(conn)
-	}
-}
-
-// counting gives the handler the number of the request, from 1.
-func counting(handler func(n int64, w http.ResponseWriter, r *http.Request)) http.HandlerFunc {
-	var n atomic.Int64
-	return func(w http.ResponseWriter, r *http.Request) { handler(n.Add(1), w, r) }
-}
+var (
+	listing   = s3buckettest.Listing
+	truncated = s3buckettest.Truncated
+	nextToken = s3buckettest.Token
+	entry     = s3buckettest.Entry
+	write     = s3buckettest.Write
+	status    = s3buckettest.Status
+	s3Error   = s3buckettest.Error
+	counting  = s3buckettest.Counting
+)
 
 func TestHostileServers(t *testing.T) {
 	t.Parallel()
-	var canary atomic.Int64
-	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { canary.Add(1) })
-	for _, c := range []struct {
-		name      string
-		handler   http.HandlerFunc
-		code      string
-		temporary bool
-	}{
-		{"the same page for ever", write(truncated(nextToken("t") + entry("a", "1"))), source.CodeUnordered, false},
-		{"the same page with new tokens", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
-			_, _ = fmt.Fprint(w, truncated(nextToken(fmt.Sprint(n))+entry("a", "1")))
-		}), source.CodeUnordered, false},
-		{"two pages in turn", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
-			_, _ = fmt.Fprint(w, truncated(nextToken(fmt.Sprint(n%2))+entry([]string{"a", "b"}[n%2], "1")))
-		}), source.CodeUnordered, false},
-		{"empty pages with new tokens", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
-			_, _ = fmt.Fprint(w, truncated(nextToken(fmt.Sprint(n))))
-		}), source.CodeNoProgress, false},
-		{"empty pages with one token", write(truncated(nextToken("t"))), source.CodeNoProgress, false},
-		{"an empty page that promises more", write(truncated("<KeyCount>0</KeyCount>")), source.CodeNoProgress, false},
-		{"an empty page of version 1 that promises more", write(truncated("<Marker></Marker><NextMarker></NextMarker>")), source.CodeNoProgress, false},
-		{"empty pages with markers in a circle", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
-			_, _ = fmt.Fprint(w, truncated("<NextMarker>"+[]string{"x", "y"}[n%2]+"</NextMarker>"))
-		}), source.CodeNoProgress, false},
-		{"keys out of order", write(listing(complete + entry("b", "1") + entry("a", "1"))), source.CodeUnordered, false},
-		{"a key twice", write(listing(complete + entry("a", "1") + entry("a", "1"))), source.CodeUnordered, false},
-		{"a key beyond measure", write(listing(complete + entry(strings.Repeat("k", maxKeyBytes+1), "1"))), source.CodeBadListing, false},
-		{"another bucket", write(listing("<Name>other</Name>" + complete)), source.CodeBadListing, false},
-		{"a negative size", write(listing(complete + entry("a", "-1"))), source.CodeBadListing, false},
-		{"a huge size", write(listing(complete + entry("a", strings.Repeat("9", 20)))), source.CodeBadListing, false},
-		{"sizes that overflow", write(listing(complete + strings.Repeat(entry("a", strings.Repeat("9", 18)), 10))), source.CodeBadListing, false},
-		{"too many entries", write(listing(complete + strings.Repeat(entry("a", "1"), maxPageEntries+1))), source.CodeBadListing, false},
-		{"folders nobody asked for", write(listing(complete + "<CommonPrefixes/>")), source.CodeBadListing, false},
-		{"deep XML", write(listing(complete + strings.Repeat("<x>", 1_000_000))), source.CodeBadListing, false},
-		{"an endless page", func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write([]byte("<ListBucketResult>"))
-			for range 2 * maxPageBytes / 1024 {
-				if _, err := w.Write([]byte(strings.Repeat(" ", 1024))); err != nil {
-					return
-				}
-			}
-		}, source.CodeBadListing, false},
-		{"a truncated page", write(listing(complete + entry("a", "1"))[:150]), source.CodeBadListing, false},
-		{"a body shorter than its length", hijack(func(c net.Conn) {
-			_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n<ListBucketResult>"))
-		}), source.CodeBadListing, true},
-		{"broken chunks", hijack(func(c net.Conn) {
-			_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"))
-		}), source.CodeBadListing, true},
-		{"a gzip bomb", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Encoding", "gzip")
-			z := gzip.NewWriter(w)
-			_, _ = z.Write([]byte(listing(complete + strings.Repeat(" ", 64<<20))))
-			_ = z.Close()
-		}, source.CodeNotS3, false},
-		{"no answer", hijack(func(net.Conn) {}), source.CodeUnreachable, true},
-		{"another protocol", hijack(func(c net.Conn) { _, _ = c.Write([]byte("SSH-2.0-OpenSSH_9.9\r\n")) }), source.CodeUnreachable, true},
-		{"interim answers without end", hijack(func(c net.Conn) {
-			for range 100_000 {
-				if _, err := c.Write([]byte("HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n")); err != nil {
-					return
-				}
-			}
-		}), source.CodeUnreachable, true},
-		{"a web page", write("<!DOCTYPE html><html><body>Welcome to nginx!</body></html>"), source.CodeNotS3, false},
-		{"nothing", write(""), source.CodeNotS3, false},
-		{"JSON", write(`{"ok":true}`), source.CodeNotS3, false},
-		{"no content", status(204, ""), source.CodeNotS3, false},
-		{"a web page that is not found", status(404, "<html></html>"), source.CodeNotS3, false},
-		{"an error in a 200", s3Error(200, "SlowDown"), source.CodeThrottled, true},
-		{"an unknown error in a 200", s3Error(200, "Whatever"), source.CodeServerError, true},
-		{"access denied", s3Error(403, "AccessDenied"), source.CodeAccessDenied, false},
-		{"forbidden without a document", status(403, ""), source.CodeAccessDenied, false},
-		{"unauthorized without a document", status(401, ""), source.CodeBadCredentials, false},
-		{"an unknown access key", s3Error(403, "InvalidAccessKeyId"), source.CodeBadCredentials, false},
-		{"a wrong secret", s3Error(403, "SignatureDoesNotMatch"), source.CodeBadCredentials, false},
-		{"an expired token", s3Error(400, "ExpiredToken"), source.CodeBadCredentials, false},
-		{"clocks apart", s3Error(403, "RequestTimeTooSkewed"), source.CodeBadCredentials, false},
-		{"no such bucket", s3Error(404, "NoSuchBucket"), source.CodeNoSuchBucket, false},
-		{"another region, unnamed", s3Error(400, "AuthorizationHeaderMalformed"), source.CodeWrongRegion, false},
-		{"moved, by its document", s3Error(301, "PermanentRedirect"), source.CodeRedirected, false},
-		{"slow down", s3Error(503, "SlowDown"), source.CodeThrottled, true},
-		{"unavailable without a document", status(503, "busy"), source.CodeThrottled, true},
-		{"too many requests", status(429, ""), source.CodeThrottled, true},
-		{"an internal error", s3Error(500, "InternalError"), source.CodeServerError, true},
-		{"a bad gateway", status(502, "<html></html>"), source.CodeServerError, true},
-		{"not implemented", s3Error(501, "NotImplemented"), source.CodeNotS3, false},
-		{"an unknown refusal", s3Error(400, "Whatever"), source.CodeServerError, false},
-		{"301 elsewhere", status(301, "", "Location", elsewhere), source.CodeRedirected, false},
-		{"302 elsewhere", status(302, "", "Location", elsewhere), source.CodeRedirected, false},
-		{"303 elsewhere", status(303, "", "Location", elsewhere), source.CodeRedirected, false},
-		{"307 elsewhere", status(307, "", "Location", elsewhere), source.CodeRedirected, true},
-		{"308 elsewhere", status(308, "", "Location", elsewhere), source.CodeRedirected, false},
-		{"a region that is a host", status(301, "", "X-Amz-Bucket-Region", "evil.example/", "Location", elsewhere), source.CodeRedirected, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	var strayed atomic.Int64
+	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { strayed.Add(1) })
+	for _, c := range s3buckettest.Scripts(elsewhere) {
+		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel()
-			r := drain(t.Context(), open(t, newOpener(t), bucketAt(serve(t, c.handler)), nil))
-			wantError(t, r.err, c.code, c.temporary)
-			if r.requests > 50 {
+			b := bucketAt(serve(t, c.Handler))
+			b.What = c.Of
+			r := drain(t.Context(), open(t, newOpener(t), b, nil))
+			wantError(t, r.err, c.Code, c.Temporary)
+			if r.requests > s3buckettest.MostRequests {
 				t.Errorf("%d requests were sent", r.requests)
+			}
+			if c.Code != source.CodeUnordered {
+				return
+			}
+			b.OneChain = true
+			r = drain(t.Context(), open(t, newOpener(t), b, nil))
+			if c.Chain != "" {
+				wantError(t, r.err, c.Chain, false)
+			} else if r.err != nil {
+				t.Errorf("by one chain: %v", r.err)
+			}
+			if r.requests > s3buckettest.MostRequests {
+				t.Errorf("%d requests were sent by one chain", r.requests)
 			}
 		})
 	}
 	t.Cleanup(func() {
-		if n := canary.Load(); n != 0 {
+		if n := strayed.Load(); n != 0 {
 			t.Errorf("%d requests went where Location pointed", n)
 		}
 	})
@@ -253,7 +150,7 @@ func wantError(t *testing.T, err error, code string, temporary bool) {
 	if !errors.As(err, &e) || e.Code != code || e.Temporary != temporary {
 		t.Fatalf("error = %v, want code %s, temporary %t", err, code, temporary)
 	}
-	if !strings.HasSuffix(e.Message, ".") || !strings.HasSuffix(e.Hint, ".") || strings.Contains(e.Message+e.Hint, "canary") {
+	if !strings.HasSuffix(e.Message, ".") || !strings.HasSuffix(e.Hint, ".") || strings.Contains(e.Message+e.Hint, s3buckettest.Canary) {
 		t.Errorf("message %q, hint %q", e.Message, e.Hint)
 	}
 }
@@ -287,13 +184,6 @@ func TestOneChain(t *testing.T) {
 		{"in no order", byToken(map[string]string{"": page("1", "b a"), "1": page("2", "d"), "2": page("", "c")}), 40, ""},
 		{"an empty page between", byToken(map[string]string{"": page("1", "b"), "1": page("2", ""), "2": page("", "a")}), 20, ""},
 		{"round after a while", byToken(map[string]string{"": page("1", "e"), "1": page("2", "a b"), "2": page("3", "c"), "3": page("1", "d")}), 0, source.CodeNoProgress},
-		{"the same page for ever", byToken(map[string]string{"": page("t", "a"), "t": page("t", "a")}), 0, source.CodeNoProgress},
-		{"the same page with new tokens", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
-			_, _ = fmt.Fprint(w, page(fmt.Sprint(n), "a"))
-		}), 0, source.CodeNoProgress},
-		{"two pages in turn", counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
-			_, _ = fmt.Fprint(w, page(fmt.Sprint(n), []string{"a", "b"}[n%2]))
-		}), 0, source.CodeNoProgress},
 		{"version 1 without a marker", write(truncated("<Marker></Marker>" + entry("b", "1") + entry("a", "1"))), 0, source.CodeNoProgress},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -324,7 +214,6 @@ func TestSlowServers(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for _, c := range []struct {
 		name    string
 		handler http.HandlerFunc
@@ -332,7 +221,7 @@ func TestSlowServers(t *testing.T) {
 	}{
 		{"a drip is cut off", drip, limits{page: time.Minute, body: 50 * time.Millisecond}},
 		{"a drip of an error is cut off", drip, limits{page: 50 * time.Millisecond, body: time.Minute}},
-		{"silence is cut off", hang, limits{page: 50 * time.Millisecond, body: time.Minute}},
+		{"silence is cut off", s3buckettest.Hang, limits{page: 50 * time.Millisecond, body: time.Minute}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -344,7 +233,7 @@ func TestSlowServers(t *testing.T) {
 	}
 	t.Run("the caller's end is the caller's error", func(t *testing.T) {
 		t.Parallel()
-		for _, handler := range []http.HandlerFunc{drip, hang} {
+		for _, handler := range []http.HandlerFunc{drip, s3buckettest.Hang} {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			r := drain(ctx, open(t, newOpener(t), bucketAt(serve(t, handler)), nil))
 			cancel()
@@ -369,11 +258,11 @@ func TestConnectErrorsLookAlike(t *testing.T) {
 	t.Cleanup(secure.Close)
 	endpoints := map[string]string{
 		"refused":       closed.URL,
-		"reset":         serve(t, hijack(func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })),
+		"reset":         serve(t, s3buckettest.Reset()),
 		"no TLS":        strings.Replace(serve(t, http.NotFound), "http:", "https:", 1),
 		"untrusted":     secure.URL,
 		"no such name":  "http://no-such-name.invalid:9000",
-		"another thing": serve(t, hijack(func(c net.Conn) { _, _ = c.Write([]byte("220 mail\r\n")) })),
+		"another thing": serve(t, s3buckettest.Raw("220 mail\r\n")),
 	}
 	texts := map[string][]string{}
 	for name, endpoint := range endpoints {
@@ -605,12 +494,11 @@ func TestStaleTokenFallsBackToTheLastKey(t *testing.T) {
 
 func TestEmptyPagesAreLegal(t *testing.T) {
 	t.Parallel()
-	b := bucketAt(serve(t, counting(func(n int64, w http.ResponseWriter, _ *http.Request) {
+	b := bucketAt(serve(t, counting(func(n int64) http.HandlerFunc {
 		if n <= 10 {
-			_, _ = fmt.Fprint(w, truncated(nextToken(fmt.Sprint(n))))
-			return
+			return write(truncated(nextToken(fmt.Sprint(n))))
 		}
-		_, _ = fmt.Fprint(w, listing(complete+entry("a", "1")))
+		return write(listing(complete + entry("a", "1")))
 	})))
 	if r := inPieces(t, newOpener(t), b); r.err != nil || len(r.keys) != 1 {
 		t.Errorf("keys %q, error %v", r.keys, r.err)

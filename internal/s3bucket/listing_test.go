@@ -30,18 +30,6 @@ func countedOf(p *page) counted {
 	return c
 }
 
-// listing wraps the inside of a listing.
-func listing(inside string) string {
-	return `<?xml version="1.0" encoding="UTF-8"?>` + "\n" +
-		`<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">` + inside + `</ListBucketResult>`
-}
-
-const complete = `<IsTruncated>false</IsTruncated>`
-
-func entry(key, size string) string {
-	return "<Contents><Key>" + key + "</Key><Size>" + size + "</Size></Contents>"
-}
-
 func TestParseAccepts(t *testing.T) {
 	t.Parallel()
 	one := counted{Keys: []string{"a"}, Sizes: []int64{5}}
