@@ -2,6 +2,7 @@ package s3bucket
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,7 +81,9 @@ func (u *uploads) step(ctx context.Context, count func(source.Entry)) (step sour
 	}
 	page, err := u.page.parseUploads(a.body)
 	if err != nil {
-		return step, badListing.because(err)
+		err = u.unexpected(a, err)
+		step.Done = err == nil
+		return step, err
 	}
 	for _, upload := range page.uploads {
 		if !bytes.HasPrefix(upload.key, []byte(u.bucket.Prefix)) {
@@ -172,7 +175,7 @@ func (u *uploads) parts(ctx context.Context, of upload) (size int64, incomplete 
 		}
 		page, err := u.page.parseUploads(a.body)
 		if err != nil {
-			return 0, nil, badListing.because(err)
+			return 0, nil, cmp.Or[error](u.unexpected(a, err), badListing.because(err))
 		}
 		if size += page.size; size < 0 {
 			return 0, nil, badListing.because(errSize)

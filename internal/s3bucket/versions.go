@@ -89,7 +89,7 @@ func (l *lister) versioned(ctx context.Context) (answerTo, error) {
 	case a.status == http.StatusOK:
 		status, err := l.page.parseVersioning(a.body)
 		if err != nil {
-			return unknown, badListing.because(err)
+			return no, l.unexpected(a, err)
 		}
 		if status == "" {
 			return no, nil
@@ -120,6 +120,17 @@ func (l *lister) alive(a *answer) (answerTo, error) {
 		return unknown, e
 	}
 	return no, nil
+}
+
+// unexpected is what is wrong with a document that does not answer the question,
+// as err says: it may be S3's error, sent as if all were well, or no S3 at all.
+// It is nil for a listing of objects, which comes from servers that do not look
+// at the question; what they were asked about, they do not have.
+func (l *lister) unexpected(a *answer, err error) error {
+	if errors.Is(err, errNotListing) {
+		return l.accept(a)
+	}
+	return badListing.because(err)
 }
 
 // ask sends a question about the bucket, and once more for the region that the

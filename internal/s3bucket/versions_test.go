@@ -44,7 +44,10 @@ func TestSurvey(t *testing.T) {
 		{"a server that takes it for a method", s3Error(http.StatusMethodNotAllowed, "MethodNotAllowed"), plain, false, ""},
 		{"no such bucket", s3Error(http.StatusNotFound, "NoSuchBucket"), nil, false, source.CodeNoSuchBucket},
 		{"a failure", s3Error(http.StatusInternalServerError, "InternalError"), nil, false, source.CodeServerError},
-		{"nonsense", write("<html></html>"), nil, false, source.CodeBadListing},
+		{"a failure in a 200", s3Error(http.StatusOK, "InternalError"), nil, false, source.CodeServerError},
+		{"a web site", write("<html></html>"), nil, false, source.CodeNotS3},
+		{"a server that lists, whatever it is asked", write(listing(complete + entry("a", "1"))), plain, false, ""},
+		{"an answer that breaks off", write("<VersioningConfiguration><Status>"), nil, false, source.CodeBadListing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -129,6 +132,16 @@ func TestUploads(t *testing.T) {
 		code       string
 	}{
 		{"may not be listed", s3Error(http.StatusForbidden, "AccessDenied"), true, ""},
+		{"of a server that lists, whatever it is asked", write(listing(complete + entry("a", "1"))), false, ""},
+		{"that are a web site", write("<html></html>"), false, source.CodeNotS3},
+		{"refused in a 200", s3Error(http.StatusOK, "InvalidAccessKeyId"), false, source.CodeBadCredentials},
+		{"whose parts are a listing", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("uploads") {
+				_, _ = fmt.Fprint(w, page(false, "", "a:1"))
+				return
+			}
+			write(listing(complete))(w, r)
+		}, false, source.CodeBadListing},
 		{"are not known", s3Error(http.StatusNotImplemented, "NotImplemented"), false, ""},
 		{"whose parts may not be listed", func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Has("uploads") {
