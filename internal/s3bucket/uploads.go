@@ -29,7 +29,9 @@ type uploads struct {
 type uploadPosition struct {
 	Key    []byte `json:"key,omitempty"`
 	Upload []byte `json:"upload,omitempty"`
-	Chain  chain  `json:"chain,omitzero"`
+	// Empty counts the empty pages since the last upload.
+	Empty int   `json:"empty,omitempty"`
+	Chain chain `json:"chain,omitzero"`
 }
 
 func openUploads(l *lister, cursor []byte) (source.Source, error) {
@@ -106,6 +108,11 @@ func (u *uploads) step(ctx context.Context, count func(source.Entry)) (step sour
 	next := uploadPosition{Key: page.keyMarker, Upload: page.uploadMarker, Chain: u.at.Chain}
 	if !next.Chain.follow(append(bytes.Clone(next.Key), next.Upload...)) {
 		return step, noProgress.because(errors.New("uploads that lead nowhere"))
+	}
+	if len(page.uploads) == 0 {
+		if next.Empty = u.at.Empty + 1; next.Empty > u.limits.empty {
+			return step, noProgress.because(errors.New("empty pages without end"))
+		}
 	}
 	u.at = next
 	return step, nil

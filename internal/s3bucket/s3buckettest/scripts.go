@@ -97,6 +97,12 @@ func listings() []Script {
 		// Versions and uploads.
 		{Name: "versions that lead nowhere", Of: source.Versions, Handler: Write(versions("<NextKeyMarker>a</NextKeyMarker>")), Code: source.CodeNoProgress},
 		{Name: "versions without a way to go on", Of: source.Versions, Handler: Write(versions("")), Code: source.CodeNoProgress},
+		{Name: "empty pages of versions with new markers", Of: source.Versions, Handler: Counting(func(n int64) http.HandlerFunc {
+			return Write(versions(fmt.Sprintf("<NextKeyMarker>a%08d</NextKeyMarker>", n)))
+		}), Code: source.CodeNoProgress},
+		{Name: "empty pages of uploads with new markers", Of: source.Uploads, Handler: Counting(func(n int64) http.HandlerFunc {
+			return Write(uploads(fmt.Sprintf("<NextKeyMarker>a%08d</NextKeyMarker>", n)))
+		}), Code: source.CodeNoProgress},
 		{Name: "uploads that lead nowhere", Of: source.Uploads, Handler: Write(uploads("<NextKeyMarker>a</NextKeyMarker>")), Code: source.CodeNoProgress},
 	}
 }
