@@ -85,8 +85,9 @@ type lister struct {
 
 	requests int64
 	buf      []byte
-	gate     *gate // of the endpoint that was asked last
-	large    bool  // holds the gate's place for large answers
+	gate     *gate  // of the endpoint that was asked last
+	large    bool   // buf is the gate's, for one large answer
+	ordinary []byte // is buf otherwise
 	page     page
 	entries  sequence
 	markers  sequence

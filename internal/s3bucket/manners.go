@@ -24,6 +24,8 @@ const (
 	// longestRest bounds how long requests wait here; a scan that has to wait longer
 	// gives its worker back.
 	longestRest = 20 * time.Second
+	// keepLarge is how long memory is kept for one more large answer.
+	keepLarge = 5 * time.Second
 )
 
 // gates keep the manners of this process towards the endpoints that it asks.
@@ -52,7 +54,9 @@ func (g *gates) of(endpoint string) *gate {
 				delete(g.endpoints, name)
 			}
 		}
-		at = &gate{process: g.process, limit: firstAtOnce, changed: make(chan struct{}), large: make(chan struct{}, 1)}
+		at = &gate{process: g.process, limit: firstAtOnce, changed: make(chan struct{}), large: make(chan []byte, 1)}
+		at.large <- nil
+		at.drop = time.AfterFunc(keepLarge, at.dropLarge)
 		g.endpoints[endpoint] = at
 	}
 	return at
@@ -72,7 +76,10 @@ type gate struct {
 	best    time.Duration // of the quickest answers
 	slowed  time.Time     // when the limit was lowered last
 	changed chan struct{} // closed when somebody may come in
-	large   chan struct{} // held while an answer is larger than usual
+	// large holds the one buffer for answers that are larger than usual, while no
+	// such answer is in it; nil is one that is yet to be made.
+	large chan []byte
+	drop  *time.Timer // drops the buffer when it has not been used for keepLarge
 }
 
 func (g *gate) idle() bool {
@@ -134,6 +141,36 @@ func (g *gate) leave(a *answer, took time.Duration) {
 		g.learn(took)
 	}
 	g.letIn()
+}
+
+// takeLarge waits for the buffer for a large answer. Whoever got it calls
+// giveLarge. It is kept for a while: a server that sends one large answer after
+// the other must not have us make buffers faster than they are collected.
+func (g *gate) takeLarge(ctx context.Context) ([]byte, error) {
+	select {
+	case buf := <-g.large:
+		if buf == nil {
+			buf = make([]byte, 0, maxPageBytes+1)
+		}
+		return buf, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (g *gate) giveLarge(buf []byte) {
+	g.large <- buf
+	g.drop.Reset(keepLarge)
+}
+
+// dropLarge gives the memory of the buffer back, unless an answer is in it: then
+// that is done later.
+func (g *gate) dropLarge() {
+	select {
+	case <-g.large:
+		g.large <- nil
+	default:
+	}
 }
 
 // learn raises the limit, unless answers take so long that requests must be

@@ -144,7 +144,7 @@ func TestThrottledServerIsCountedExactly(t *testing.T) {
 // second is read when the memory of the first has been given back.
 func TestLargeAnswersTakeTurns(t *testing.T) {
 	t.Parallel()
-	b := bucketAt(serve(t, write(listing(complete+"<X>"+strings.Repeat("x", largeAnswer+1)+"</X>"))))
+	b := bucketAt(serve(t, write(listing(complete+"<X>"+strings.Repeat("x", ordinaryAnswer)+"</X>"))))
 	o := newOpener(t)
 	ask := func() *lister {
 		l, err := o.lister(b)
@@ -169,7 +169,7 @@ func TestLargeAnswersTakeTurns(t *testing.T) {
 	}
 	first.shrink()
 	(<-second).shrink()
-	if n := len(first.gate.large); n != 0 || first.buf != nil {
-		t.Errorf("%d places are taken, the buffer has %d bytes", n, cap(first.buf))
+	if kept := <-first.gate.large; cap(kept) != maxPageBytes+1 || cap(first.buf) > ordinaryAnswer {
+		t.Errorf("%d and %d bytes are kept for the next answers", cap(kept), cap(first.buf))
 	}
 }

@@ -31,14 +31,13 @@ var defaultLimits = limits{page: 150 * time.Second, body: 60 * time.Second, empt
 
 const (
 	maxErrorBytes = 64 << 10
-	// keepBuffer is how large a buffer may be to be kept for the next page; an
-	// ordinary page has 350 kB.
-	keepBuffer = 1 << 20
-	// largeAnswer is beyond what honest answers have: a thousand keys of 1,024 bytes
-	// that are all percent-encoded fit. An endpoint has one such answer in memory at
-	// a time; else it could give each of sixteen requests the most there may be.
-	largeAnswer = 4 << 20
-	emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	// ordinaryAnswer is as large as honest answers are, with few exceptions: a page
+	// has 350 kB, and 1.3 MB with the longest keys there may be. An answer that is
+	// larger, from keys that are percent-encoded or from a server that means harm,
+	// waits for the endpoint's turn; else it could give each of sixteen requests the
+	// most there may be.
+	ordinaryAnswer = 5 << 18
+	emptySHA256    = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )
 
 // tooLongError is why one of the limits cancelled a request.
@@ -166,26 +165,16 @@ func (l *lister) fill(ctx context.Context, response *http.Response, most int) er
 	}
 	// A length is not believed before the bytes are there. One more than it says
 	// lets the end be seen without growing.
-	if n := min(response.ContentLength+1, keepBuffer); n > int64(cap(l.buf)) {
+	if n := min(response.ContentLength+1, ordinaryAnswer); n > int64(cap(l.buf)) {
 		l.buf = make([]byte, 0, n)
 	}
 	for {
-		if len(l.buf) >= largeAnswer && !l.large {
-			select {
-			case l.gate.large <- struct{}{}:
-				l.large = true
-			case <-ctx.Done():
-				return ctx.Err()
+		if len(l.buf) == cap(l.buf) {
+			if err := l.grow(ctx); err != nil {
+				return err
 			}
 		}
-		if len(l.buf) == cap(l.buf) {
-			l.buf = append(l.buf, 0)[:len(l.buf)]
-		}
-		room := min(cap(l.buf), most+1)
-		if !l.large {
-			room = min(room, largeAnswer)
-		}
-		n, err := response.Body.Read(l.buf[len(l.buf):room])
+		n, err := response.Body.Read(l.buf[len(l.buf):min(cap(l.buf), most+1)])
 		l.buf = l.buf[:len(l.buf)+n]
 		switch {
 		case len(l.buf) > most:
@@ -198,15 +187,32 @@ func (l *lister) fill(ctx context.Context, response *http.Response, most int) er
 	}
 }
 
+// grow makes room for more of an answer, and waits for the endpoint's turn when
+// it becomes larger than is ordinary.
+func (l *lister) grow(ctx context.Context) error {
+	if size := cap(l.buf); size < ordinaryAnswer {
+		l.buf = append(make([]byte, 0, min(max(2*size, 64<<10), ordinaryAnswer)), l.buf...)
+		return nil
+	}
+	large, err := l.gate.takeLarge(ctx)
+	if err != nil {
+		return err
+	}
+	l.ordinary, l.buf = l.buf, append(large, l.buf...)
+	l.large = true
+	return nil
+}
+
 // shrink gives back the memory of an answer that was larger than usual.
 func (l *lister) shrink() {
-	if cap(l.buf) > keepBuffer {
-		l.buf = nil
+	if cap(l.page.spare) > ordinaryAnswer {
+		l.page.spare = nil
 	}
-	if l.large {
-		<-l.gate.large
-		l.large = false
+	if !l.large {
+		return
 	}
+	l.gate.giveLarge(l.buf[:0])
+	l.buf, l.ordinary, l.large = l.ordinary[:0], nil, false
 }
 
 var _ source.Source = (*lister)(nil)
