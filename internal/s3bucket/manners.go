@@ -73,7 +73,8 @@ type gate struct {
 	busy    int
 	steady  bool          // there was trouble before
 	rest    time.Time     // no request before that
-	best    time.Duration // of the quickest answers
+	best    time.Duration // of the quickest answers that were about as long as size
+	size    int           // of answers that say something about the endpoint's speed
 	slowed  time.Time     // when the limit was lowered last
 	changed chan struct{} // closed when somebody may come in
 	// large holds the one buffer for answers that are larger than usual, while no
@@ -138,7 +139,7 @@ func (g *gate) leave(a *answer, took time.Duration) {
 	case a == nil:
 		g.lower(2)
 	case a.status == http.StatusOK:
-		g.learn(took)
+		g.learn(took, len(a.body))
 	}
 	g.letIn()
 }
@@ -174,9 +175,15 @@ func (g *gate) dropLarge() {
 }
 
 // learn raises the limit, unless answers take so long that requests must be
-// waiting for each other.
-func (g *gate) learn(took time.Duration) {
-	if g.best == 0 || took < g.best {
+// waiting for each other. Only those about as long are compared: a word about the
+// bucket takes a tenth of the time of a page, and would make all pages look slow.
+func (g *gate) learn(took time.Duration, size int) {
+	switch {
+	case size > 2*g.size:
+		g.size, g.best = size, took
+	case size < g.size/2:
+		return
+	case g.best == 0 || took < g.best:
 		g.best = took
 	}
 	if took > slowdown*g.best+5*time.Millisecond {

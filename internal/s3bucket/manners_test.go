@@ -56,6 +56,16 @@ func TestManners(t *testing.T) {
 		requests int64
 	}{
 		{"one that answers well gets all it may", func(int64) (*answer, time.Duration) { return ok, 20 * time.Millisecond }, mostAtOnce, mostAtOnce, 0},
+		{"one that is quick with small things gets as much", func() func(int64) (*answer, time.Duration) {
+			page := &answer{status: http.StatusOK, body: make([]byte, 300_000)}
+			var n atomic.Int64
+			return func(int64) (*answer, time.Duration) {
+				if n.Add(1)%4 == 1 {
+					return ok, time.Millisecond
+				}
+				return page, 100 * time.Millisecond
+			}
+		}(), mostAtOnce, mostAtOnce, 0},
 		{"one that does not answer gets few", func(int64) (*answer, time.Duration) { return nil, time.Second }, 1, firstAtOnce, 40},
 		{"one that slows down is not pressed", func(busy int64) (*answer, time.Duration) {
 			return ok, 10 * time.Millisecond * time.Duration(1+max(0, busy-6)*(busy-6))
