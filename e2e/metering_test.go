@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -128,17 +130,24 @@ func slowProxy(t testing.TB, endpoint string, delay time.Duration) (address stri
 	}), listings
 }
 
+// forwardTo passes requests on to a store.
+func forwardTo(t testing.TB, endpoint string) http.Handler {
+	t.Helper()
+	target, err := url.Parse(endpoint)
+	check(t, err)
+	return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host // it is signed
+	}, ErrorLog: silent}
+}
+
+// silent is for servers whose clients go away or refuse them, which is the point.
+var silent = log.New(io.Discard, "", 0)
+
 // proxyTo stands before a store and shows each request to see.
 func proxyTo(t testing.TB, endpoint string, see func(*http.Request)) (address string) {
 	t.Helper()
-	target, err := url.Parse(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(target)
-		r.Out.Host = r.In.Host // it is signed
-	}}
+	proxy := forwardTo(t, endpoint)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		see(r)
 		proxy.ServeHTTP(w, r)
@@ -380,13 +389,15 @@ func TestBudgetOfRequests(t *testing.T) {
 func TestRunningScanSaysWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{args: []string{"--egress-allow", "127.0.0.1/32"}})
-	id := s.must(t, "POST", "/storage-providers", with(t, "s3Config.endpoint", `"http://127.0.0.1:1"`))["id"].(string)
-	scan := s.must(t, "POST", "/scans", `{"providerId":"`+id+`"}`)["id"].(string)
-	eventually(t, 15*time.Second, "the scan says that nobody answers", func() bool {
-		fault, _ := s.must(t, "GET", "/scans/"+scan, "")["error"].(map[string]any)
-		return fault["code"] == "unreachable" && fault["hint"] != ""
-	})
-	if cancelled := s.must(t, "DELETE", "/scans/"+scan, ""); cancelled["state"] != "cancelled" {
-		t.Errorf("it cannot be cancelled meanwhile: %v", cancelled)
+	for _, endpoint := range []string{`"http://127.0.0.1:1"`, `"https://no-such-name.invalid"`} {
+		id := s.must(t, "POST", "/storage-providers", with(t, "s3Config.endpoint", endpoint))["id"].(string)
+		scan := s.must(t, "POST", "/scans", `{"providerId":"`+id+`"}`)["id"].(string)
+		eventually(t, 15*time.Second, "the scan says that nobody answers at "+endpoint, func() bool {
+			fault, _ := s.must(t, "GET", "/scans/"+scan, "")["error"].(map[string]any)
+			return fault["code"] == "unreachable" && fault["hint"] != ""
+		})
+		if cancelled := s.must(t, "DELETE", "/scans/"+scan, ""); cancelled["state"] != "cancelled" {
+			t.Errorf("it cannot be cancelled meanwhile: %v", cancelled)
+		}
 	}
 }
