@@ -25,7 +25,7 @@ const canary = "canary-secret-3f9a"
 
 // quick are rhythms for tests that do not look at one of them.
 var quick = times{
-	slice: time.Second, grace: time.Second, save: 5 * time.Millisecond, lease: 500 * time.Millisecond, offer: 5 * time.Second,
+	slice: time.Second, grace: time.Second, most: time.Second, save: 5 * time.Millisecond, lease: 500 * time.Millisecond, offer: 5 * time.Second,
 	watch: 20 * time.Millisecond, tick: 60 * time.Millisecond, poll: 25 * time.Millisecond, trees: 50 * time.Millisecond,
 	clean: time.Hour, retry: time.Millisecond, stop: 5 * time.Second, day: 24 * time.Hour,
 }

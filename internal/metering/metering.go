@@ -89,7 +89,8 @@ const (
 // times are the rhythms of a Service.
 type times struct {
 	slice time.Duration // how long a slice goes on before others get their turn
-	grace time.Duration // how much longer its last step may take
+	grace time.Duration // how much longer its last step may take; twice as long each time that a slice got nowhere
+	most  time.Duration // the longest grace: a page behind many deleted objects takes S3 two minutes
 	save  time.Duration // how often a slice saves: what a dead node costs
 	lease time.Duration // how long a range is held without a sign of life
 	offer time.Duration // how long a range is held for whoever takes its job from the queue
@@ -106,7 +107,7 @@ type times struct {
 }
 
 var defaultTimes = times{
-	slice: 30 * time.Second, grace: 20 * time.Second, save: 2 * time.Second, lease: 10 * time.Second, offer: 20 * time.Second,
+	slice: 30 * time.Second, grace: 20 * time.Second, most: 150 * time.Second, save: 2 * time.Second, lease: 10 * time.Second, offer: 20 * time.Second,
 	watch: 500 * time.Millisecond, tick: 2 * time.Second, poll: 500 * time.Millisecond, trees: 15 * time.Second,
 	clean: time.Hour, retry: 2 * time.Second, stop: 10 * time.Second, day: 24 * time.Hour, retries: 2,
 }

@@ -62,7 +62,7 @@ func (w *sliceWorker) Work(ctx context.Context, job *river.Job[sliceArgs]) error
 func newJobs(s *Service) (*river.Client[*sql.Tx], error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &sliceWorker{service: s})
-	jobTimeout := s.times.slice + s.times.grace + 10*time.Second
+	jobTimeout := s.times.slice + s.times.most + 10*time.Second
 	client, err := river.NewClient(driver(s.Store.JobsDB(), s.Store.Dialect()), &river.Config{
 		Logger:            slog.New(warnings{s.log.Handler()}),
 		Queues:            map[string]river.QueueConfig{queueName: {MaxWorkers: s.Workers}},

@@ -397,6 +397,27 @@ func TestAHangingStoreIsGivenUp(t *testing.T) {
 	}
 }
 
+// TestASlowPageIsWaitedFor has a store that takes longer for a page than a slice
+// is given at first.
+func TestASlowPageIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	f := onSQLite(t)
+	bucket := f.world.set("bucket", entry(string(f.team)+"/a", 1))
+	bucket.before = func(ctx context.Context, _ int) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(150 * time.Millisecond):
+			return nil
+		}
+	}
+	p := f.addBucket("bucket")
+	service, _ := f.node(func(o *Options) { o.times.slice, o.times.grace = 10*time.Millisecond, 20*time.Millisecond })
+	if scan := f.scan(service, p.ID); scan.State != purser.ScanDone || scan.Objects != 1 {
+		t.Errorf("%+v, %+v", scan, scan.Error)
+	}
+}
+
 func TestWhatCannotBeOpened(t *testing.T) {
 	t.Parallel()
 	f := onSQLite(t)

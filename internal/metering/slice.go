@@ -196,7 +196,8 @@ func (sl *slice) run(ctx context.Context) error {
 	defer sl.watch(ctx, cancel)()
 	defer context.AfterFunc(sl.service.stopping, func() { cancel(errStopping) })()
 	t := sl.service.times
-	ctx, release := context.WithTimeoutCause(ctx, t.slice+t.grace, errSlow)
+	grace := min(t.grace<<min(sl.claimed.Failures, maxFailures), t.most)
+	ctx, release := context.WithTimeoutCause(ctx, t.slice+grace, errSlow)
 	defer release()
 
 	err := sl.steps(ctx)

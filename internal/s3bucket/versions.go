@@ -34,7 +34,7 @@ func (l *lister) nextVersion(last []byte) (position, error) {
 	if bytes.Compare(next.Token, last) < 0 || !next.Chain.follow(append(bytes.Clone(next.Token), next.Version...)) {
 		return position{}, noProgress.because(errors.New("versions that lead nowhere"))
 	}
-	if len(p.objects) == 0 {
+	if len(p.objects)+len(p.markers) == 0 {
 		if next.Empty = l.at.Empty + 1; next.Empty > l.limits.empty {
 			return position{}, noProgress.because(errors.New("empty pages without end"))
 		}
