@@ -1,6 +1,7 @@
 package s3bucket
 
 import (
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
@@ -31,9 +32,9 @@ type address struct {
 }
 
 // addressOf finds the address of a bucket: path style where the user names the
-// endpoint, because few of those have a wildcard in DNS and certificate, and
-// AWS's own style otherwise.
-func addressOf(b source.Bucket, region string) (address, *source.Error) {
+// endpoint, because few of those have a wildcard in DNS and certificate, unless
+// the endpoint wants the bucket in the host; and AWS's own style otherwise.
+func addressOf(b source.Bucket, region string, virtualHost bool) (address, *source.Error) {
 	if purser.CheckBucket(b.Bucket) != "" {
 		return address{}, badBucket.because(nil)
 	}
@@ -41,6 +42,9 @@ func addressOf(b source.Bucket, region string) (address, *source.Error) {
 		u, err := url.Parse(b.Endpoint)
 		if err != nil || purser.CheckEndpoint(b.Endpoint) != "" {
 			return address{}, badEndpoint.because(err)
+		}
+		if _, numeric := netip.ParseAddr(u.Hostname()); virtualHost && numeric != nil && virtualHostPattern.MatchString(b.Bucket) {
+			return address{scheme: u.Scheme, host: b.Bucket + "." + u.Host, path: "/", virtualHost: true}, nil
 		}
 		return address{scheme: u.Scheme, host: u.Host, path: "/" + b.Bucket + "/"}, nil
 	}
@@ -59,3 +63,7 @@ func addressOf(b source.Bucket, region string) (address, *source.Error) {
 	}
 	return address{scheme: "https", host: b.Bucket + "." + host, path: "/", virtualHost: true}, nil
 }
+
+// virtualHostCodes are how services say that they want the bucket in the host:
+// those of Alibaba, Tencent and Huawei.
+var virtualHostCodes = []string{"SecondLevelDomainForbidden", "PathStyleDomainForbidden", "VirtualHostDomainRequired"}

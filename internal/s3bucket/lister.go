@@ -414,7 +414,7 @@ func (l *lister) next(last []byte) (position, error) {
 		next.Version1 = true // it answered as it knows; go on in its way
 	}
 	if next.Version1 && len(p.objects) > 0 {
-		l.opener.rememberVersion1(l.bucket.Endpoint)
+		l.opener.learn(l.bucket.Endpoint, func(h *habits) { h.version1 = true })
 	}
 	if !p.truncated {
 		return next, nil

@@ -29,13 +29,19 @@ type Opener struct {
 	limits limits
 	gates  *gates
 
-	mu       sync.Mutex
-	version1 map[string]struct{} // endpoints that only know version 1 of the listing
+	mu    sync.Mutex
+	known map[string]habits // of endpoints
+}
+
+// habits are what was found out about a service and holds for all its buckets.
+type habits struct {
+	version1    bool // it only knows version 1 of the listing
+	virtualHost bool // it wants the bucket in the host
 }
 
 // New makes an Opener whose connections obey policy.
 func New(policy *egress.Policy, o egress.Options) *Opener {
-	return &Opener{client: policy.Client(o), limits: defaultLimits, gates: newGates(), version1: make(map[string]struct{})}
+	return &Opener{client: policy.Client(o), limits: defaultLimits, gates: newGates(), known: make(map[string]habits)}
 }
 
 // Open opens b at the place where cursor was taken; nil is its beginning.
@@ -54,14 +60,14 @@ func (o *Opener) Open(_ context.Context, b source.Bucket, cursor []byte) (source
 		return nil, badCursor.because(err)
 	}
 	// Version 1 has no tokens, so that one chain is not for it.
-	l.at.Version1 = b.What == source.Objects && (l.at.Version1 || !b.OneChain && o.onlyVersion1(b.Endpoint))
+	l.at.Version1 = b.What == source.Objects && (l.at.Version1 || !b.OneChain && o.habitsOf(b.Endpoint).version1)
 	l.resumed = len(l.at.Token) > 0
 	return l, nil
 }
 
 // lister makes a lister of b that stands at the beginning.
 func (o *Opener) lister(b source.Bucket) (*lister, error) {
-	if _, bad := addressOf(b, b.Region); bad != nil {
+	if _, bad := addressOf(b, b.Region, false); bad != nil {
 		return nil, bad
 	}
 	return &lister{opener: o, client: o.client, limits: o.limits, bucket: b, region: b.Region, regionKnown: b.Region != ""}, nil
@@ -70,18 +76,20 @@ func (o *Opener) lister(b source.Bucket) (*lister, error) {
 // Close closes the connections that are kept for further pages.
 func (o *Opener) Close() { o.client.CloseIdleConnections() }
 
-func (o *Opener) onlyVersion1(endpoint string) bool {
+func (o *Opener) habitsOf(endpoint string) habits {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, only := o.version1[endpoint]
-	return only
+	return o.known[endpoint]
 }
 
-func (o *Opener) rememberVersion1(endpoint string) {
+// learn remembers what change says about an endpoint.
+func (o *Opener) learn(endpoint string, change func(*habits)) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.version1) >= maxRemembered {
-		clear(o.version1) // it is found out again
+	h := o.known[endpoint]
+	change(&h)
+	if len(o.known) >= maxRemembered {
+		clear(o.known) // it is found out again
 	}
-	o.version1[endpoint] = struct{}{}
+	o.known[endpoint] = h
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -62,7 +63,26 @@ func (l *lister) send(ctx context.Context, method string, query url.Values) (*an
 // sendTo sends a request about one of the bucket's objects, as send does about
 // the bucket.
 func (l *lister) sendTo(ctx context.Context, method, key string, query url.Values) (*answer, error) {
-	at, bad := addressOf(l.bucket, l.region)
+	virtualHost := l.opener.habitsOf(l.bucket.Endpoint).virtualHost
+	a, err := l.sendAs(ctx, virtualHost, method, key, query)
+	if err == nil && !virtualHost && l.wantsVirtualHost(a) {
+		l.opener.learn(l.bucket.Endpoint, func(h *habits) { h.virtualHost = true })
+		return l.sendAs(ctx, true, method, key, query)
+	}
+	return a, err
+}
+
+// wantsVirtualHost reports whether the answer refuses the bucket in the path.
+func (l *lister) wantsVirtualHost(a *answer) bool {
+	if a.status < 400 || a.status >= 500 || len(a.body) == 0 {
+		return false
+	}
+	err := l.page.parse(a.body)
+	return err == nil && l.page.fault != nil && slices.Contains(virtualHostCodes, l.page.fault.Code)
+}
+
+func (l *lister) sendAs(ctx context.Context, virtualHost bool, method, key string, query url.Values) (*answer, error) {
+	at, bad := addressOf(l.bucket, l.region, virtualHost)
 	if bad != nil {
 		return nil, bad
 	}

@@ -1,18 +1,21 @@
 package s3bucket
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha1" // what version 2 of the signature is made of
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -197,15 +200,54 @@ func TestAddressOf(t *testing.T) {
 		{"http://127.0.0.1:9000", "data", "", address{"http", "127.0.0.1:9000", "/data/", false}},
 		{"https://[2001:db8::1]:9000", "data", "", address{"https", "[2001:db8::1]:9000", "/data/", false}},
 	} {
-		got, err := addressOf(source.Bucket{Endpoint: c.endpoint, Bucket: c.bucket}, c.region)
+		got, err := addressOf(source.Bucket{Endpoint: c.endpoint, Bucket: c.bucket}, c.region, false)
 		if err != nil || got != c.want {
 			t.Errorf("addressOf(%q, %q, %q) = %+v, %v; want %+v", c.endpoint, c.bucket, c.region, got, err, c.want)
 		}
 	}
 	for _, region := range []string{"evil.example", "eu-west-1.evil", "-", "a", "eu-west-1/", "EU-WEST-1", strings.Repeat("a", 64)} {
-		if got, err := addressOf(source.Bucket{Bucket: "data"}, region); err == nil {
+		if got, err := addressOf(source.Bucket{Bucket: "data"}, region, false); err == nil {
 			t.Errorf("addressOf in region %q = %+v, want an error", region, got)
 		}
+	}
+}
+
+// TestTheBucketInTheHost is about a service that refuses it in the path.
+func TestTheBucketInTheHost(t *testing.T) {
+	t.Parallel()
+	fake, asked := &fakeS3{keys: oddKeys, perPage: 4}, map[string]int{}
+	var mu sync.Mutex
+	endpoint := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked[r.Host]++
+		mu.Unlock()
+		switch r.Host {
+		case "s3.example.com":
+			s3Error(http.StatusForbidden, "SecondLevelDomainForbidden")(w, r)
+		case "bucket.s3.example.com":
+			r.URL.Path = "/bucket" + r.URL.Path
+			fake.ServeHTTP(w, r)
+		}
+	})
+	for _, signature := range []purser.Signature{purser.SignatureV4, purser.SignatureV2} {
+		clear(asked)
+		o := newOpener(t)
+		o.client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(endpoint, "http://"))
+		}}}
+		b := bucketAt("http://s3.example.com")
+		b.Signature = signature
+		for range 2 {
+			if r := drain(t.Context(), open(t, o, b, nil)); r.err != nil || len(r.keys) != len(oddKeys) {
+				t.Errorf("%v: %d keys, error %v; want %d", signature, len(r.keys), r.err, len(oddKeys))
+			}
+		}
+		if asked["s3.example.com"] != 1 {
+			t.Errorf("%v: asked %v; what was learned is to be remembered", signature, asked)
+		}
+	}
+	if at, _ := addressOf(source.Bucket{Endpoint: "http://127.0.0.1:9000", Bucket: "data"}, "", true); at.virtualHost {
+		t.Errorf("an address has no hosts below it: %+v", at)
 	}
 }
 
