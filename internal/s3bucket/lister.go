@@ -3,6 +3,7 @@ package s3bucket
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"hash/fnv"
@@ -24,10 +25,8 @@ type position struct {
 	Version1 bool `json:"v1,omitempty"`
 	// After is the last key that was counted: nothing up to it may come again.
 	After []byte `json:"after,omitempty"`
-	// Token is how the server wants to go on from a page that it was asked for by
-	// token, or at the beginning. What was asked for by key goes on by key: if that
-	// key is not there any more, MinIO's next token leaves one out (its issue 21463).
-	// In version 1 it is a marker, needed only behind an empty page; in a listing of
+	// Token is how the server wants to go on. It is preferred to After, for which
+	// some servers look anew each time. In version 1 it is a marker, needed only behind an empty page; in a listing of
 	// versions it is one, too.
 	Token []byte `json:"token,omitempty"`
 	// Version is where to go on within After, in a listing of versions; it is empty
@@ -400,6 +399,18 @@ func (l *lister) key(o object, spare *[]byte) []byte {
 	return *spare
 }
 
+// skips reports whether a token leaves a key out. MinIO's do behind a page that
+// began at a key that is not there any more (its issue 21463): they name the
+// folder of the next key, where they should name the last key.
+func skips(token, last []byte) bool {
+	plain, err := base64.StdEncoding.DecodeString(string(token))
+	if err != nil {
+		return false
+	}
+	key, _, minio := bytes.Cut(plain, []byte("[minio_cache:"))
+	return minio && !bytes.Equal(key, last)
+}
+
 // next returns the position behind the page whose last key is last.
 func (l *lister) next(last []byte) (position, error) {
 	p := &l.page
@@ -420,7 +431,7 @@ func (l *lister) next(last []byte) (position, error) {
 		return next, nil
 	}
 	stuck := func(why string) (position, error) { return position{}, noProgress.because(errors.New(why)) }
-	if byKey := len(l.at.Token) == 0 && len(l.at.After) > 0; !next.Version1 && (!byKey || len(p.objects) == 0) {
+	if !next.Version1 && !skips(p.token, last) {
 		next.Token = bytes.Clone(p.token)
 	}
 	if l.bucket.OneChain {

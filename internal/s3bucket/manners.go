@@ -7,20 +7,15 @@ import (
 	"time"
 )
 
-// How many requests are under way at once. The first figures are for one
-// endpoint; S3 takes 5,500 a second for each prefix, which sixteen at once stay
-// far below.
 const (
-	firstAtOnce = 4
-	mostAtOnce  = 16
-	// mostOfProcess is for all endpoints together.
+	// mostOfProcess is how many requests are under way at once to all endpoints
+	// together.
 	mostOfProcess = 64
-	// slowdown is how many times the quickest answers an answer may take before it
-	// counts as a sign that requests wait for each other.
-	slowdown = 4
 	// pauseThrottled is how long an endpoint is left alone that asks for fewer
 	// requests and does not say for how long.
 	pauseThrottled = 500 * time.Millisecond
+	// oneTrouble is the time in which answers tell of one and the same trouble.
+	oneTrouble = 100 * time.Millisecond
 	// longestRest bounds how long requests wait here; a scan that has to wait longer
 	// gives its worker back.
 	longestRest = 20 * time.Second
@@ -54,7 +49,7 @@ func (g *gates) of(endpoint string) *gate {
 				delete(g.endpoints, name)
 			}
 		}
-		at = &gate{process: g.process, limit: firstAtOnce, changed: make(chan struct{}), large: make(chan []byte, 1)}
+		at = &gate{process: g.process, pace: pace{level: firstLevel}, changed: make(chan struct{}), large: make(chan []byte, 1)}
 		at.large <- nil
 		at.drop = time.AfterFunc(keepLarge, at.dropLarge)
 		g.endpoints[endpoint] = at
@@ -62,20 +57,16 @@ func (g *gates) of(endpoint string) *gate {
 	return at
 }
 
-// gate lets in as many requests at once as an endpoint seems to like: one more
-// for each good answer until the first sign of trouble, then one more for each
-// round of good answers, and half as many when the endpoint asks for fewer.
+// gate lets in as many requests at once as an endpoint answers best, and fewer
+// when it asks for that.
 type gate struct {
 	process chan struct{}
 
 	mu      sync.Mutex
-	limit   float64
+	pace    pace
 	busy    int
-	steady  bool          // there was trouble before
 	rest    time.Time     // no request before that
-	best    time.Duration // of the quickest answers that were about as long as size
-	size    int           // of answers that say something about the endpoint's speed
-	slowed  time.Time     // when the limit was lowered last
+	slowed  time.Time     // when there was trouble last
 	changed chan struct{} // closed when somebody may come in
 	// large holds the one buffer for answers that are larger than usual, while no
 	// such answer is in it; nil is one that is yet to be made.
@@ -94,7 +85,7 @@ func (g *gate) enter(ctx context.Context) error {
 	for {
 		g.mu.Lock()
 		wait, changed := time.Until(g.rest), g.changed
-		if wait <= 0 && g.busy < int(g.limit) {
+		if wait <= 0 && g.busy < g.pace.limit() {
 			g.busy++
 			g.mu.Unlock()
 			break
@@ -127,21 +118,29 @@ func (g *gate) enter(ctx context.Context) error {
 
 // leave gives the place back and learns from how it went: a is nil for a request
 // that got no answer.
-func (g *gate) leave(a *answer, took time.Duration) {
+func (g *gate) leave(a *answer) {
 	<-g.process
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.busy--
-	switch {
+	switch now := time.Now(); {
 	case a != nil && (a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable):
-		g.rest = time.Now().Add(max(pauseThrottled, min(retryAfter(a.header.Get("Retry-After"), time.Now()), longestRest)))
-		g.lower(2)
+		g.rest = now.Add(max(pauseThrottled, min(retryAfter(a.header.Get("Retry-After"), now), longestRest)))
+		g.trouble(now)
 	case a == nil:
-		g.lower(2)
+		g.trouble(now)
 	case a.status == http.StatusOK:
-		g.learn(took, len(a.body))
+		g.pace.answered(now, len(a.body), g.busy)
 	}
+	g.busy--
 	g.letIn()
+}
+
+// trouble slows down, once for all the requests that were under way.
+func (g *gate) trouble(now time.Time) {
+	if now.Sub(g.slowed) >= oneTrouble {
+		g.slowed = now
+		g.pace.trouble(now)
+	}
 }
 
 // takeLarge waits for the buffer for a large answer. Whoever got it calls
@@ -172,39 +171,6 @@ func (g *gate) dropLarge() {
 		g.large <- nil
 	default:
 	}
-}
-
-// learn raises the limit, unless answers take so long that requests must be
-// waiting for each other. Only those about as long are compared: a word about the
-// bucket takes a tenth of the time of a page, and would make all pages look slow.
-func (g *gate) learn(took time.Duration, size int) {
-	switch {
-	case size > 2*g.size:
-		g.size, g.best = size, took
-	case size < g.size/2:
-		return
-	case g.best == 0 || took < g.best:
-		g.best = took
-	}
-	if took > slowdown*g.best+5*time.Millisecond {
-		g.lower(1.25)
-		return
-	}
-	more := 1.0
-	if g.steady {
-		more = 1 / g.limit
-	}
-	g.limit = min(g.limit+more, mostAtOnce)
-}
-
-// lower divides the limit, once for all the requests that were under way.
-func (g *gate) lower(by float64) {
-	g.steady = true
-	if time.Since(g.slowed) < max(g.best, 100*time.Millisecond) {
-		return
-	}
-	g.slowed = time.Now()
-	g.limit = max(1, g.limit/by)
 }
 
 // letIn wakes all who wait: who comes too late waits again.

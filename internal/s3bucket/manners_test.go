@@ -30,11 +30,10 @@ func load(g *gate, duration time.Duration, answerTo func(busy int64) (*answer, t
 				n := busy.Add(1)
 				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 				}
-				begin := time.Now()
 				a, latency := answerTo(n)
 				time.Sleep(latency)
 				busy.Add(-1)
-				g.leave(a, time.Since(begin))
+				g.leave(a)
 			}
 		})
 	}
@@ -66,11 +65,17 @@ func TestManners(t *testing.T) {
 				return page, 100 * time.Millisecond
 			}
 		}(), mostAtOnce, mostAtOnce, 0},
-		{"one that does not answer gets few", func(int64) (*answer, time.Duration) { return nil, time.Second }, 1, firstAtOnce, 40},
+		{"one that does not answer gets few", func(int64) (*answer, time.Duration) { return nil, time.Second }, 1, 1, 16},
 		{"one that slows down is not pressed", func(busy int64) (*answer, time.Duration) {
 			return ok, 10 * time.Millisecond * time.Duration(1+max(0, busy-6)*(busy-6))
-		}, 6, 12, 0},
-		{"one that asks for a pause gets it", func(int64) (*answer, time.Duration) { return slowDown("2"), 10 * time.Millisecond }, 1, firstAtOnce, 4 + 2 + 4},
+		}, 4, 8, 0},
+		{"one that does one thing after the other is asked for one", func(busy int64) (*answer, time.Duration) {
+			return ok, 12 * time.Millisecond * time.Duration(busy)
+		}, 1, 2, 0},
+		{"one that is slower with two at once is asked for one", func(busy int64) (*answer, time.Duration) {
+			return ok, 12 * time.Millisecond * time.Duration(2*busy*busy-1)
+		}, 1, 2, 0},
+		{"one that asks for a pause gets it", func(int64) (*answer, time.Duration) { return slowDown("2"), 10 * time.Millisecond }, 1, 1, 2 + 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,7 +89,7 @@ func TestManners(t *testing.T) {
 				if most > mostAtOnce {
 					t.Errorf("%d requests at once", most)
 				}
-				if limit := int64(g.limit); limit < c.least || limit > c.most {
+				if limit := int64(g.pace.limit()); limit < c.least || limit > c.most {
 					t.Errorf("in the end %d requests at once, want %d to %d", limit, c.least, c.most)
 				}
 				if n := requests.Load(); c.requests > 0 && n > c.requests {

@@ -92,9 +92,8 @@ func (l *lister) sendAs(ctx context.Context, virtualHost bool, method, key strin
 		return nil, err
 	}
 	at.path += key
-	begin := time.Now()
 	a, err := l.exchange(ctx, at, method, query)
-	l.gate.leave(a, time.Since(begin))
+	l.gate.leave(a)
 	return a, err
 }
 
