@@ -32,10 +32,12 @@ func OpenPostgres(ctx context.Context, url string, migrate ...Migration) (*Store
 func openPostgres(ctx context.Context, config *pgx.ConnConfig, migrate []Migration) (*Store, error) {
 	setDefault(config.RuntimeParams, "application_name", "purser")
 	// A request never waits longer than its own time limit, and a lock is never
-	// held for the sake of a client that has gone.
+	// held for the sake of a client that has gone or is frozen: nodes that need it
+	// get it before they give up waiting. Between statements of a transaction we do
+	// nothing that takes time.
 	setDefault(config.RuntimeParams, "statement_timeout", "25000")
 	setDefault(config.RuntimeParams, "lock_timeout", "10000")
-	setDefault(config.RuntimeParams, "idle_in_transaction_session_timeout", "60000")
+	setDefault(config.RuntimeParams, "idle_in_transaction_session_timeout", "8000")
 
 	s := &Store{dialect: Postgres, failed: make(chan error, 1)}
 	s.pool = openPgPool(config, 8*runtime.GOMAXPROCS(0))

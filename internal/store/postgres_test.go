@@ -167,6 +167,24 @@ func TestPostgresDeadlockIsRunAgain(t *testing.T) {
 	}
 }
 
+// A client that is frozen in a transaction, with a lock that others wait for,
+// loses it before they give up.
+func TestPostgresTakesLocksFromTheFrozen(t *testing.T) {
+	t.Parallel()
+	s := openPostgres(t, pgtest.URL(t))
+	team := purser.Team{ID: purser.NewTeamID(), Namespace: "n"}
+	must(t, s.InTx(t.Context(), func(tx *store.Tx) error { return tx.CreateTeam(t.Context(), team) }))
+	frozen, err := s.JobsDB().BeginTx(t.Context(), nil)
+	must(t, err)
+	defer func() { _ = frozen.Rollback() }()
+	_, err = frozen.ExecContext(t.Context(), "SELECT 1 FROM teams FOR UPDATE")
+	must(t, err)
+	must(t, s.InTx(t.Context(), func(tx *store.Tx) error { return tx.LockTeam(t.Context(), team.ID) }))
+	if err := frozen.Commit(); err == nil {
+		t.Error("the frozen transaction could go on")
+	}
+}
+
 func TestNodesMigrateOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
