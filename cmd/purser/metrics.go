@@ -19,6 +19,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	scans    *prometheus.CounterVec
+	running  prometheus.Gauge
 	slices   *prometheus.HistogramVec
 	listings prometheus.Counter
 }
@@ -36,6 +37,9 @@ func newMetrics(seals func() int64) *metrics {
 		scans: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "purser_scans_total", Help: "Scans ended on this node, by final state and error code.",
 		}, []string{"state", "code"}),
+		running: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "purser_scan_slices_running", Help: "Slices of scans that this node works on now.",
+		}),
 		slices: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "purser_scan_slice_duration_seconds", Help: "Time that slices of scans took on this node, by what became of them.",
 			Buckets: []float64{.01, .05, .1, .5, 1, 5, 10, 20, 30, 40, 60},
@@ -47,7 +51,7 @@ func newMetrics(seals func() int64) *metrics {
 	m.registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.requests, m.duration, m.scans, m.slices, m.listings,
+		m.requests, m.duration, m.scans, m.running, m.slices, m.listings,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "purser_seals_total", Help: "Secrets sealed by this process; a key must be replaced long before 2^32 of them.",
 		}, func() float64 { return float64(seals()) }),
@@ -68,6 +72,7 @@ func (m *metrics) observeScan(state purser.ScanState, code string) {
 
 // observeSlice counts a slice that this node has worked on.
 func (m *metrics) observeSlice(outcome string, took time.Duration, requests int64) {
+	m.running.Dec()
 	m.slices.WithLabelValues(outcome).Observe(took.Seconds())
 	m.listings.Add(float64(requests))
 }

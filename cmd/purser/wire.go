@@ -108,7 +108,7 @@ func wire(c config.Server, o *opened, log *slog.Logger) (*app, error) {
 		Store: o.store, Changes: changes, Opener: o.keyring,
 		OpenBucket: buckets.Open, SurveyBucket: buckets.Survey, OpenTree: posixtree.New(log).Open,
 		Sites: sites, Trees: c.Trees, ScanInterval: c.ScanInterval, RequestsPerDay: c.ScanRequestsPerDay, Logger: log,
-		Observer: metering.Observer{ScanEnded: m.observeScan, SliceEnded: m.observeSlice},
+		Observer: metering.Observer{ScanEnded: m.observeScan, SliceBegan: m.running.Inc, SliceEnded: m.observeSlice},
 	})
 	if err != nil {
 		return nil, err

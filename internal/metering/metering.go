@@ -75,6 +75,9 @@ type Observer struct {
 	// ScanEnded is called when this node has ended a scan; code is that of its
 	// error, or "".
 	ScanEnded func(state purser.ScanState, code string)
+	// SliceBegan is called when this node has taken a range to work on; SliceEnded
+	// follows.
+	SliceBegan func()
 	// SliceEnded is called after each slice that this node has worked on: what
 	// became of it ("finished", "continued", "waiting", "budget_spent", "failed",
 	// "lost" or "abandoned"), how long it took and how many requests it sent.

@@ -77,6 +77,9 @@ func (s *Service) work(ctx context.Context, args sliceArgs) {
 	if sl == nil {
 		return
 	}
+	if s.Observer.SliceBegan != nil {
+		s.Observer.SliceBegan()
+	}
 	requests := sl.kept.requests
 	outcome := sl.finish(ctx, sl.run(ctx))
 	if s.Observer.SliceEnded != nil {
