@@ -424,6 +424,35 @@ func TestEngineIsExact(t *testing.T) {
 	})
 }
 
+// TestCutBeforeTheNextFolder cuts a folder whose bound is the first key of the
+// next one, with nothing between the two.
+func TestCutBeforeTheNextFolder(t *testing.T) {
+	t.Parallel()
+	f := &modelS3{perPage: 5, others: map[string]struct{}{}}
+	for i := range 400 {
+		f.keys = append(f.keys, fmt.Sprintf("team/datasets/%03x", i*10))
+	}
+	f.keys = append(f.keys, "team/models/000")
+	server := httptest.NewServer(f)
+	defer server.Close()
+	b := bucketAt(server.URL)
+	b.Prefix, b.Until = "team/", []byte("team/models/000")
+	src, err := newOpener(t).Open(t.Context(), b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = src.Close() }() // nothing was written
+	for range pagesBetween {
+		if _, err := src.Step(t.Context(), func(source.Entry) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at, _, err := src.(source.Splitter).Split(t.Context())
+	if err != nil || !strings.HasPrefix(string(at), "team/datasets/") {
+		t.Errorf("cut at %q, error %v", at, err)
+	}
+}
+
 // TestACutIsGone begins at a key that was deleted since, on a server whose next
 // token then leaves a key out.
 func TestACutIsGone(t *testing.T) {

@@ -31,9 +31,11 @@ func (l *lister) split(ctx context.Context) ([]byte, error) {
 		return nil, nil
 	}
 	l.sinceSplit = 0
-	narrow := false
+	// bound is the nearest key with nothing between it and the end but, perhaps, the
+	// end itself.
+	bound, narrow := l.bucket.Until, false
 	for range maxProbes {
-		guess := l.guess(narrow)
+		guess := l.guess(bound, narrow)
 		if guess == nil {
 			return nil, nil
 		}
@@ -44,9 +46,9 @@ func (l *lister) split(ctx context.Context) ([]byte, error) {
 		until := l.bucket.Until
 		switch {
 		case key == nil, until != nil && bytes.Compare(key, until) > 0:
-			l.bucket.Until, narrow = guess, true
+			l.bucket.Until, bound, narrow = guess, guess, true
 		case bytes.Equal(key, until):
-			return nil, nil // nothing but the bound itself is behind the guess
+			bound, narrow = guess, true
 		default:
 			l.bucket.Until = key
 			return key, nil
@@ -55,9 +57,9 @@ func (l *lister) split(ctx context.Context) ([]byte, error) {
 	return nil, nil
 }
 
-// guess returns a key between the last one and the bound, or nil.
-func (l *lister) guess(narrow bool) []byte {
-	last, until, known := l.at.After, l.bucket.Until, len(l.bucket.Prefix)
+// guess returns a key between the last one and until, or nil.
+func (l *lister) guess(until []byte, narrow bool) []byte {
+	last, known := l.at.After, len(l.bucket.Prefix)
 	if until != nil {
 		known = max(known, commonPrefix(last, until))
 	}
