@@ -143,7 +143,8 @@ const (
 // span is a Span and what is known of it while it is worked on.
 type span struct {
 	Span
-	left float64 // steps, estimated
+	left  float64 // steps, estimated
+	whole bool    // it was tried to cut it, in vain
 }
 
 // Engine counts a place. Run can be called once.
@@ -465,7 +466,9 @@ func (e *Engine) spent(asked, requests int64) {
 }
 
 // mayCut reports whether s is among the spans to cut for those who have nothing
-// to do: as many as there are, those with the most left.
+// to do: as many as there are, those with the most left. One that could not be
+// cut keeps no other from being tried: how much is left of it may be far less
+// than it seems.
 func (e *Engine) mayCut(s *span, src source.Source) bool {
 	if _, can := src.(source.Splitter); !can {
 		return false
@@ -477,7 +480,7 @@ func (e *Engine) mayCut(s *span, src source.Source) bool {
 		return false
 	}
 	for other := range e.busy {
-		if other.left > s.left {
+		if other.left > s.left && !other.whole {
 			hungry--
 		}
 	}
@@ -498,11 +501,14 @@ func (e *Engine) cut(ctx context.Context, s *span, src source.Splitter) error {
 	if errors.As(err, &problem) && problem.Temporary {
 		err = nil // the next step will tell
 	}
-	if err != nil || at == nil {
+	if err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if s.whole = at == nil; s.whole {
+		return nil
+	}
 	e.waiting = append(e.waiting, &span{Span: Span{What: s.What, After: at, Until: s.Until}})
 	s.Until = at
 	s.left /= 2

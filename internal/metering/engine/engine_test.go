@@ -27,7 +27,12 @@ type numbers struct {
 	before func(at int) error
 	// cancelled counts the steps that were cancelled; they end all the same.
 	cancelled *atomic.Int64
+	// whole says that it cannot be cut, and seems to go on for ever.
+	whole bool
 }
+
+// whole is the listing of spans that are whole.
+const whole source.Listing = "whole"
 
 func key(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
 
@@ -54,14 +59,20 @@ func (s *numbers) Step(ctx context.Context, count func(source.Entry)) (source.St
 }
 
 func (s *numbers) Split(context.Context) ([]byte, int64, error) {
-	if s.until-s.after < 2 {
+	if s.whole || s.until-s.after < 2 {
 		return nil, 1, nil
 	}
 	s.until = s.after + (s.until-s.after)/2
 	return key(s.until), 1, nil
 }
 
-func (s *numbers) Left() float64  { return float64(s.until-s.after) / 10 }
+func (s *numbers) Left() float64 {
+	if s.whole {
+		return 1e9
+	}
+	return float64(s.until-s.after) / 10
+}
+
 func (s *numbers) Last() []byte   { return key(s.after - 1) }
 func (s *numbers) Cursor() []byte { return key(s.after) }
 func (s *numbers) Method() string { return "count" }
@@ -86,7 +97,7 @@ func newCount(w engine.Work, n, workers, retries int, before func(at int) error)
 	c.Engine = engine.New(w, engine.Options{
 		Open: func(_ context.Context, s engine.Span, _ bool) (source.Source, error) {
 			from := number(s.Cursor, number(s.After, 0))
-			return &numbers{after: from, until: number(s.Until, n), cancelled: &c.cancelled, before: func(at int) error {
+			return &numbers{after: from, until: number(s.Until, n), whole: s.What == whole, cancelled: &c.cancelled, before: func(at int) error {
 				now := c.atOnce.Add(1)
 				defer c.atOnce.Add(-1)
 				for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
@@ -245,6 +256,37 @@ func TestRefusedRequests(t *testing.T) {
 	}
 	if sum != 1000 || requests < 100 {
 		t.Errorf("counted %d with %d requests", sum, requests)
+	}
+}
+
+// TestWhatCannotBeCutKeepsNothingBack has a span with more left than any other,
+// as it seems, which cannot be cut: others are, for those who would take a part.
+func TestWhatCannotBeCutKeepsNothingBack(t *testing.T) {
+	t.Parallel()
+	work := engine.Work{Spans: []engine.Span{{What: whole, Until: key(1000)}, {After: key(1000)}}}
+	known := make(chan struct{}) // how much seems to be left of it
+	var given atomic.Pointer[engine.Work]
+	var c *count
+	c = newCount(work, 2000, 2, 0, func(at int) error {
+		if at < 1000 {
+			if at == 10 {
+				close(known)
+			}
+			time.Sleep(10 * time.Millisecond) // it is there to the end
+			return nil
+		}
+		<-known
+		if given.Load() == nil {
+			given.CompareAndSwap(nil, c.Give())
+		}
+		time.Sleep(time.Millisecond)
+		return nil
+	})
+	if err := c.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if given.Load() == nil {
+		t.Errorf("nothing was given of %d", c.sum)
 	}
 }
 
