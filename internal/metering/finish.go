@@ -174,10 +174,18 @@ func (sl *slice) saveProgress(ctx context.Context) error {
 	case err == nil:
 		sl.setLimit(saved)
 	case given != nil:
-		sl.engine.TakeBack(given)
+		return unsharedError{err}
 	}
 	return err
 }
+
+// unsharedError is the failure of a save that was to leave a part of the work to
+// other nodes. Whether they have it is not known for sure, and what is kept here
+// is without it: the slice ends and nothing more of it is saved, whatever else
+// would have ended it, lest the part be left out or counted twice.
+type unsharedError struct{ error }
+
+func (e unsharedError) Unwrap() error { return e.error }
 
 // maxRanges is how many ranges a scan is shared out in at most: enough for as
 // many nodes, each of which cuts its own into spans.

@@ -204,7 +204,8 @@ func (sl *slice) run(ctx context.Context) error {
 	defer release()
 
 	err := sl.steps(ctx)
-	if err != nil && ctx.Err() != nil {
+	var unshared unsharedError
+	if err != nil && ctx.Err() != nil && !errors.As(err, &unshared) {
 		return context.Cause(ctx) // it matters why the source was interrupted, not what it made of that
 	}
 	return err

@@ -456,6 +456,76 @@ func TestTwoNodesShareOneScan(t *testing.T) {
 	t.Errorf("the nodes worked on %d and %d slices", slices[0].Load(), slices[1].Load())
 }
 
+// TestSharingFailsAsTheNodeStops has a save fail that was to leave a part of the
+// work to others, while the node stops: what it saves after that must not leave
+// the part out.
+func TestSharingFailsAsTheNodeStops(t *testing.T) {
+	t.Parallel()
+	f := onPostgres(t)
+	bucket, want := f.big("big")
+	bucket.splits = true
+	interrupted := make(chan struct{})
+	var once sync.Once
+	bucket.before = func(ctx context.Context, _ int) error {
+		select {
+		case <-ctx.Done():
+			once.Do(func() { close(interrupted) })
+		case <-time.After(10 * time.Millisecond):
+		}
+		return ctx.Err()
+	}
+	db := f.store.JobsDB()
+	exec := func(statement string) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			IF NEW.number > 0 THEN PERFORM pg_advisory_xact_lock(1); RAISE 'refused'; END IF;
+			RETURN NEW;
+		END $$`)
+	exec(`CREATE TRIGGER refuse BEFORE INSERT ON ranges FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	lock, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback() }()
+	if _, err := lock.ExecContext(t.Context(), "SELECT pg_advisory_xact_lock(1)"); err != nil {
+		t.Fatal(err)
+	}
+
+	p := f.addBucket("big")
+	service := f.service(f.store, func(o *Options) { o.times.slice = time.Minute })
+	scan := f.start(service, p.ID)
+	worked := make(chan struct{})
+	go func() {
+		defer close(worked)
+		service.work(context.Background(), sliceArgs{Team: f.team, Scan: scan.ID, Fence: 1})
+	}()
+	for waiting := 0; waiting == 0; time.Sleep(time.Millisecond) { // it gives no signal
+		const query = `SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+			WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted`
+		if err := db.QueryRowContext(t.Context(), query).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+	}
+	service.stop()
+	<-interrupted
+	if err := lock.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	<-worked
+
+	exec("DROP TRIGGER refuse ON ranges")
+	bucket.set(func(p *place) { p.before = nil })
+	survivor, _ := f.node()
+	if got := f.await(survivor, scan, ended); got.State != purser.ScanDone || got.Objects != 400 || got.Bytes != want {
+		t.Errorf("%+v, %+v; want 400 objects, %d bytes", got, got.Error, want)
+	}
+}
+
 // The contract of sources is kept by the model too.
 var (
 	_ source.Source   = (*reader)(nil)

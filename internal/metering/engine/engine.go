@@ -278,16 +278,6 @@ func (e *Engine) Give() *Work {
 	return nil
 }
 
-// TakeBack takes back what Give has returned.
-func (e *Engine) TakeBack(w *Work) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, s := range w.Spans {
-		e.waiting = append(e.waiting, &span{Span: s})
-	}
-	e.changed.Broadcast()
-}
-
 func (e *Engine) worker(ctx context.Context) {
 	page := e.o.NewPage()
 	for {
