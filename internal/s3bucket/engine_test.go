@@ -360,7 +360,7 @@ func drawModel(t *rapid.T) *modelS3 {
 	} {
 		*quirk.on = rapid.IntRange(0, 4).Draw(t, quirk.name) == 0
 	}
-	f.noToken = f.noToken && !f.unordered                // that could not be listed by anybody
+	f.noToken = f.noToken && !f.unordered                              // that could not be listed by anybody
 	f.skips = f.skips && !f.emptyPages && !f.roundsStart && !f.noStart // MinIO has no other quirk
 	return f
 }
