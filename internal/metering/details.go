@@ -117,7 +117,9 @@ func (d *details) merge(p *pageDetails, from source.Source, edges func() iter.Se
 	}
 	if ordered, ok := from.(source.Splitter); ok && ordered.Last() != nil {
 		d.Folders.Merge(&p.folders, edges)
-		d.Sample.see(ordered.Last())
+		if ordered.Left() > 0 { // else the next scan is not to begin in parts either
+			d.Sample.see(ordered.Last())
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ func TestStorageClassesAreFew(t *testing.T) {
 	for i := range 100 {
 		page.reset()
 		page.count(source.Entry{Key: []byte("k"), Size: 1, StorageClass: fmt.Appendf(nil, "C%d", i)})
-		d.merge(&page, &splitReader{&reader{after: []byte("k")}}, nil)
+		d.merge(&page, &splitReader{&reader{place: &place{}, after: []byte("k")}}, nil)
 	}
 	classes := d.storageClasses()
 	sum := purser.Bytes(0)

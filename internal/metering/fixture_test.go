@@ -339,6 +339,8 @@ func (r *splitReader) left() []source.Entry {
 	return left
 }
 
+func (r *splitReader) Full() bool { return false }
+
 func (r *splitReader) Last() []byte { return r.after }
 
 func (r *splitReader) Left() float64 { return float64(len(r.left())) }

@@ -481,3 +481,27 @@ func TestACutIsGone(t *testing.T) {
 		t.Errorf("counted %d keys, want 20", n)
 	}
 }
+
+// TestAWalkingServerIsNotCut has one that says that it is MinIO, for which each
+// listing that begins somewhere is a walk of its own.
+func TestAWalkingServerIsNotCut(t *testing.T) {
+	t.Parallel()
+	f := &modelS3{perPage: 5, others: map[string]struct{}{}}
+	for i := range 100 {
+		f.keys = append(f.keys, fmt.Sprintf("k%03d", i))
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("start-after") {
+			t.Errorf("it was asked for %s", r.URL.RawQuery)
+		}
+		w.Header().Set("Server", "MinIO")
+		f.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	rapid.Check(t, func(rt *rapid.T) {
+		state, done := life(rt, newOpener(t), bucketAt(server.URL), saved{Work: engine.All(source.Objects)}, 8, 1<<30, true)
+		if !done || state.Sums.Objects != 100 {
+			rt.Fatalf("counted %+v", state.Sums)
+		}
+	})
+}

@@ -85,6 +85,8 @@ type lister struct {
 	requests int64
 	buf      []byte
 	gate     *gate  // of the endpoint that was asked last
+	joined   *gate  // that knows of this source
+	walks    bool   // the server walks on by itself from where a listing began; see split
 	large    bool   // buf is the gate's, for one large answer
 	ordinary []byte // is buf otherwise
 	page     page
@@ -123,6 +125,10 @@ func (l *lister) DetectedRegion() string {
 // Close releases the buffers; connections belong to the Opener.
 func (l *lister) Close() error {
 	l.shrink()
+	if l.joined != nil {
+		l.joined.join(-1)
+		l.joined = nil
+	}
 	l.buf, l.page, l.entries, l.markers = nil, page{}, sequence{}, sequence{}
 	return nil
 }
@@ -141,6 +147,10 @@ func (l *lister) Step(ctx context.Context, count func(source.Entry)) (source.Ste
 	defer l.shrink()
 	before := l.requests
 	done, err := l.step(ctx, pageEntries, count)
+	if l.joined == nil && l.gate != nil {
+		l.joined = l.gate
+		l.joined.join(1)
+	}
 	return source.Step{Done: done, Requests: l.requests - before}, err
 }
 

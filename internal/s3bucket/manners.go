@@ -49,7 +49,7 @@ func (g *gates) of(endpoint string) *gate {
 				delete(g.endpoints, name)
 			}
 		}
-		at = &gate{process: g.process, pace: pace{level: firstLevel}, changed: make(chan struct{}), large: make(chan []byte, 1)}
+		at = &gate{process: g.process, changed: make(chan struct{}), large: make(chan []byte, 1)}
 		at.large <- nil
 		at.drop = time.AfterFunc(keepLarge, at.dropLarge)
 		g.endpoints[endpoint] = at
@@ -65,6 +65,7 @@ type gate struct {
 	mu      sync.Mutex
 	pace    pace
 	busy    int
+	sources int           // that ask here in turn
 	rest    time.Time     // no request before that
 	slowed  time.Time     // when there was trouble last
 	changed chan struct{} // closed when somebody may come in
@@ -78,6 +79,21 @@ func (g *gate) idle() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.busy == 0
+}
+
+// join adds to the sources that ask here.
+func (g *gate) join(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sources += n
+}
+
+// full reports whether there are more sources than may ask at once. One more is
+// needed to find out whether more may.
+func (g *gate) full() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.sources > g.pace.limit()
 }
 
 // enter waits for a place. Whoever got one calls leave.

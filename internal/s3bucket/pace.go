@@ -7,23 +7,24 @@ import "time"
 var levels = [...]int{1, 2, 4, 8, 16}
 
 const (
-	firstLevel = 1
 	mostAtOnce = 16 // the last of levels
 	// A window is long enough to tell how fast answers come.
-	windowAnswers = 4 // and no fewer than may be under way at once
-	windowTime    = 25 * time.Millisecond
-	// retryLevel is when a level that was worse is tried again; each time that it
-	// meets with trouble, it is twice as long, up to longestRetry.
+	windowAnswers = 8 // and no fewer than may be under way at once
+	windowTime    = 40 * time.Millisecond
+	// retryLevel is when a level that was worse is tried again; each time that it is
+	// worse again, or meets with trouble, it is twice as long, up to longestRetry.
 	retryLevel   = 3 * time.Second
 	longestRetry = time.Minute
-	// overhead is what an answer counts beyond its bytes.
-	overhead = 1000
+	// overhead is what an answer counts beyond its bytes: the search for a place to
+	// cut asks for single keys, which cost a server about a quarter of a page.
+	overhead = 100_000
 )
 
 // pace finds out at which level an endpoint answers fastest, in bytes a second:
-// it tries the next higher and the next lower one now and then, and stays where
-// most arrives. A server that has no more to give is not pressed for more, and one
-// that works best for one request at a time gets one at a time.
+// it begins with one request at a time, tries the next higher and the next lower
+// level now and then, and stays where most arrives. A server that has no more to
+// give is not pressed for more, and one that works best on one request at a time
+// gets one at a time.
 type pace struct {
 	level int
 	rates [len(levels)]rate
@@ -73,7 +74,7 @@ func (p *pace) judge(now time.Time, perSecond float64) {
 	if r.perSecond > 0 {
 		perSecond = (perSecond + r.perSecond) / 2
 	}
-	*r = rate{perSecond, now.Add(retryLevel), retryLevel}
+	r.perSecond = perSecond
 	best := p.level
 	for i, other := range p.rates {
 		// Fewer are as good as more, unless more bring more.
@@ -81,6 +82,11 @@ func (p *pace) judge(now time.Time, perSecond float64) {
 			best = i
 		}
 	}
+	r.wait = min(2*r.wait, longestRetry)
+	if best == p.level || r.wait == 0 {
+		r.wait = retryLevel
+	}
+	r.again = now.Add(r.wait)
 	next := best
 	switch {
 	case best != p.level:

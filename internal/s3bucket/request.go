@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -94,6 +95,9 @@ func (l *lister) sendAs(ctx context.Context, virtualHost bool, method, key strin
 	at.path += key
 	a, err := l.exchange(ctx, at, method, query)
 	l.gate.leave(a)
+	if err == nil {
+		l.walks = strings.HasPrefix(a.header.Get("Server"), "MinIO")
+	}
 	return a, err
 }
 

@@ -20,6 +20,10 @@ const (
 // by asking for the first key behind it. Where there is none, nothing lies
 // between the guess and the bound; a bound that is far off is then brought near
 // by asking how much of the last key all that is left has in common.
+//
+// A bucket on MinIO is not cut. Each listing there that does not go on from a
+// token is a walk of its own through the bucket: sixteen spans took three times
+// as long as one on two cores (100,000 objects), and the server longer to rest.
 func (l *lister) Split(ctx context.Context) (at []byte, requests int64, err error) {
 	before := l.requests
 	at, err = l.split(ctx)
@@ -27,7 +31,7 @@ func (l *lister) Split(ctx context.Context) (at []byte, requests int64, err erro
 }
 
 func (l *lister) split(ctx context.Context) ([]byte, error) {
-	if l.bucket.OneChain || l.sinceSplit < pagesBetween || len(l.at.After) == 0 {
+	if l.bucket.OneChain || l.walks || l.sinceSplit < pagesBetween || len(l.at.After) == 0 {
 		return nil, nil
 	}
 	l.sinceSplit = 0
@@ -109,7 +113,7 @@ func (l *lister) learn(first, last []byte) {
 // Left implements source.Splitter: as many pages as came so far for each part of
 // the way, on a map of the keys that only knows their first bytes.
 func (l *lister) Left() float64 {
-	if l.pages == 0 {
+	if l.pages == 0 || l.walks {
 		return 0
 	}
 	until, common := l.bucket.Until, len(l.bucket.Prefix)
@@ -122,6 +126,9 @@ func (l *lister) Left() float64 {
 	}
 	return float64(l.pages) * (1 - now) / (now - begin)
 }
+
+// Full implements source.Splitter.
+func (l *lister) Full() bool { return l.joined != nil && l.joined.full() }
 
 // Last implements source.Splitter.
 func (l *lister) Last() []byte {

@@ -460,12 +460,17 @@ func (e *Engine) spent(asked, requests int64) {
 // cut keeps no other from being tried: how much is left of it may be far less
 // than it seems.
 func (e *Engine) mayCut(s *span, src source.Source) bool {
-	if _, can := src.(source.Splitter); !can {
+	splitter, can := src.(source.Splitter)
+	if !can {
 		return false
 	}
+	full := splitter.Full()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	hungry := e.idle + e.wanted - len(e.waiting)
+	hungry := e.wanted - len(e.waiting)
+	if !full {
+		hungry += e.idle
+	}
 	if hungry <= 0 || e.oneChain || s.left < worthSplitting {
 		return false
 	}

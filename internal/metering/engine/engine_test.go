@@ -73,6 +73,7 @@ func (s *numbers) Left() float64 {
 	return float64(s.until-s.after) / 10
 }
 
+func (s *numbers) Full() bool     { return false }
 func (s *numbers) Last() []byte   { return key(s.after - 1) }
 func (s *numbers) Cursor() []byte { return key(s.after) }
 func (s *numbers) Method() string { return "count" }

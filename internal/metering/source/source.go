@@ -91,8 +91,12 @@ type Splitter interface {
 	// bound of before. It may learn that there is nothing near the bound, and then
 	// moves the bound. Requests are reported with errors too.
 	Split(ctx context.Context) (at []byte, requests int64, err error)
-	// Left estimates how many steps are left; 0 while it cannot be told.
+	// Left estimates how many steps are left; 0 while it cannot be told, and where
+	// the place is better not cut at all.
 	Left() float64
+	// Full reports whether the store is read by as many at once as do it good, so
+	// that cutting would only make parts wait for each other.
+	Full() bool
 	// Last is a key up to which all was handed out, and nothing behind it; nil
 	// before the first, or if the place has no order.
 	Last() []byte
