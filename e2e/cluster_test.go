@@ -14,12 +14,16 @@ import (
 	"github.com/purserhq/purser/internal/store/storetest/pgtest"
 )
 
+// applicationNames say in PostgreSQL whose connection is whose.
+var applicationNames = [2]string{"first", "second"}
+
 // startPair starts two servers on one PostgreSQL. The second gets the first
 // one's key for sealing, as an operator would give it.
 func startPair(t *testing.T, args ...string) (a, b *server) {
 	t.Helper()
-	o := options{database: pgtest.URL(t), args: args}
+	o := options{database: pgtest.URL(t), args: args, env: []string{"PGAPPNAME=" + applicationNames[0]}}
 	a = start(t, o)
+	o.env = []string{"PGAPPNAME=" + applicationNames[1]}
 	o.dataDir = filepath.Join(t.TempDir(), "second")
 	key, err := os.ReadFile(filepath.Join(a.Dir, "seal.key"))
 	check(t, err, os.Mkdir(o.dataDir, 0o700), os.WriteFile(filepath.Join(o.dataDir, "seal.key"), key, 0o600))
@@ -31,22 +35,39 @@ func startPair(t *testing.T, args ...string) (a, b *server) {
 	return a, b
 }
 
-var slicesWorked = regexp.MustCompile(`(?m)^purser_scan_slice_duration_seconds_count\{outcome="finished"\} (\d+)$`)
+var (
+	slicesRunning = regexp.MustCompile(`(?m)^purser_scan_slices_running (\d+)$`)
+	slicesCounted = regexp.MustCompile(`(?m)^purser_scan_slice_duration_seconds_count\{outcome="(\w+)"\} (\d+)$`)
+)
 
-// worked is how many slices a server has finished.
-func worked(t *testing.T, s *server) int {
+// metrics are what a server tells about itself.
+func metrics(t *testing.T, s *server) []byte {
 	t.Helper()
 	m, err := request(s.Admin+"/metrics", "", "GET", "")
 	if err != nil || m.Status != http.StatusOK {
 		t.Fatalf("metrics: %v %d", err, m.Status)
 	}
-	found := slicesWorked.FindSubmatch(m.Body)
-	if found == nil {
-		return 0
-	}
-	n, err := strconv.Atoi(string(found[1]))
+	return m.Body
+}
+
+// working is how many slices a server works on.
+func working(t *testing.T, s *server) int {
+	t.Helper()
+	n, err := strconv.Atoi(string(slicesRunning.FindSubmatch(metrics(t, s))[1]))
 	check(t, err)
 	return n
+}
+
+// worked is how many slices a server has worked on, by what became of them.
+func worked(t *testing.T, s *server) map[string]int {
+	t.Helper()
+	outcomes := map[string]int{}
+	for _, found := range slicesCounted.FindAllSubmatch(metrics(t, s), -1) {
+		n, err := strconv.Atoi(string(found[2]))
+		check(t, err)
+		outcomes[string(found[1])] = n
+	}
+	return outcomes
 }
 
 // TestTwoServers has two servers share the work on one PostgreSQL, kills one in
@@ -74,9 +95,9 @@ func TestTwoServers(t *testing.T) {
 	}
 	// No scan being under way does not say that every source was scanned: the first
 	// scan of each is started within seconds, unless somebody asks for it.
-	for try := 0; try == 0 || worked(t, a) == 0 || worked(t, b) == 0; try++ {
+	for try := 0; try == 0 || worked(t, a)["finished"] == 0 || worked(t, b)["finished"] == 0; try++ {
 		if try == 20 {
-			t.Fatalf("one of the servers does nothing: %d and %d slices", worked(t, a), worked(t, b))
+			t.Fatalf("one of the servers does nothing: %v and %v", worked(t, a), worked(t, b))
 		}
 		a.must(t, "POST", "/scans", `{}`)
 		awaitNoScan(t, a)

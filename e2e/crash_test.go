@@ -16,12 +16,13 @@ import (
 	_ "modernc.org/sqlite" // to check the database's integrity from outside
 )
 
-// crashCycles is how often the server is killed; PURSER_CRASH_CYCLES says
+// cycles is how often something is done; a variable of the environment says
 // otherwise, for a longer run.
-func crashCycles(t *testing.T) int {
-	text := os.Getenv("PURSER_CRASH_CYCLES")
+func cycles(t *testing.T, variable string, usually int) int {
+	t.Helper()
+	text := os.Getenv(variable)
 	if text == "" {
-		return 100
+		return usually
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -156,7 +157,7 @@ func nameOf(t *testing.T, s *server, id string) string {
 // written to, as a power cut would, and proves that nothing it acknowledged is
 // lost, that nothing is there by half, and that nothing happened twice.
 func TestKilledAtRandomMoments(t *testing.T) {
-	cycles, random := crashCycles(t), rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
+	cycles, random := cycles(t, "PURSER_CRASH_CYCLES", 100), rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	s := start(t, options{})
 	writers := make([]*writer, 8)
 	for i := range writers {
