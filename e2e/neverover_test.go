@@ -167,6 +167,7 @@ func (d *duo) expect(t *testing.T, s *server, id string) {
 	if scan["objects"] != float64(objects) || scan["bytes"] != strconv.FormatInt(d.holds.total(), 10) || scan["error"] != nil {
 		t.Errorf("%v; the truth is %d objects, %d bytes", scan, objects, d.holds.total())
 	}
+	expectFolders(t, s, d.provider, d.holds.truth)
 	if usage["measuredAt"] != scan["finishedAt"] {
 		t.Errorf("the figures are of %v, the scan ended at %v", usage["measuredAt"], scan["finishedAt"])
 	}
