@@ -158,6 +158,7 @@ type Engine struct {
 	listings []source.Listing // of the whole place
 	bounds   [][]byte
 	waiting  []*span
+	spare    *span // cut off for others; counted here when nothing else is left
 	busy     map[*span]struct{}
 	idle     int   // workers without a span
 	wanted   int   // spans that others would take
@@ -221,7 +222,7 @@ func (e *Engine) fallBack(err error) bool {
 		return false
 	}
 	e.o.Forget()
-	e.oneChain, e.err, e.waiting = true, nil, nil
+	e.oneChain, e.err, e.waiting, e.spare = true, nil, nil, nil
 	for _, what := range e.listings {
 		e.waiting = append(e.waiting, &span{Span: Span{What: what}})
 	}
@@ -253,6 +254,9 @@ func (e *Engine) leftLocked() Work {
 	for s := range e.busy {
 		w.Spans = append(w.Spans, s.Span)
 	}
+	if e.spare != nil {
+		w.Spans = append(w.Spans, e.spare.Span)
+	}
 	return w
 }
 
@@ -262,20 +266,22 @@ func (e *Engine) leftLocked() Work {
 func (e *Engine) Give() *Work {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.wanted = 1
-	for i, s := range e.waiting {
-		if s.After != nil && !e.oneChain {
-			e.waiting = slices.Delete(e.waiting, i, i+1)
-			e.part, e.wanted = true, 0
-			given := &Work{Part: true, Spans: []Span{s.Span}, Bounds: [][]byte{s.After}}
-			if s.Until != nil {
-				given.Bounds = append(given.Bounds, s.Until)
-			}
-			e.bounds = append(e.bounds, given.Bounds...)
-			return given
-		}
+	s := e.spare
+	if i := slices.IndexFunc(e.waiting, func(s *span) bool { return s.After != nil && !e.oneChain }); s == nil && i >= 0 {
+		s = e.waiting[i]
+		e.waiting = slices.Delete(e.waiting, i, i+1)
 	}
-	return nil
+	if s == nil {
+		e.wanted = 1
+		return nil
+	}
+	e.part, e.spare, e.wanted = true, nil, 0
+	given := &Work{Part: true, Spans: []Span{s.Span}, Bounds: [][]byte{s.After}}
+	if s.Until != nil {
+		given.Bounds = append(given.Bounds, s.Until)
+	}
+	e.bounds = append(e.bounds, given.Bounds...)
+	return given
 }
 
 func (e *Engine) worker(ctx context.Context) {
@@ -302,6 +308,10 @@ func (e *Engine) take(ctx context.Context) *span {
 			e.waiting = e.waiting[1:]
 			e.busy[s] = struct{}{}
 			return s
+		}
+		if len(e.busy) == 0 && e.spare != nil {
+			e.waiting, e.spare = append(e.waiting, e.spare), nil
+			continue
 		}
 		if len(e.busy) == 0 {
 			e.changed.Broadcast() // all others may go home, too
@@ -504,7 +514,12 @@ func (e *Engine) cut(ctx context.Context, s *span, src source.Splitter) error {
 	if s.whole = at == nil; s.whole {
 		return nil
 	}
-	e.waiting = append(e.waiting, &span{Span: Span{What: s.What, After: at, Until: s.Until}})
+	second := &span{Span: Span{What: s.What, After: at, Until: s.Until}}
+	if e.wanted > 0 {
+		e.spare, e.wanted = second, 0
+	} else {
+		e.waiting = append(e.waiting, second)
+	}
 	s.Until = at
 	s.left /= 2
 	e.changed.Broadcast()

@@ -322,3 +322,26 @@ func TestGiving(t *testing.T) {
 		t.Errorf("counted %d of 2000, in %d parts", sum, len(given)+1)
 	}
 }
+
+// TestGiveFindsSomething asks for work while there are workers enough to take all
+// that is cut off.
+func TestGiveFindsSomething(t *testing.T) {
+	t.Parallel()
+	c := newCount(engine.All(), 5000, 8, 0, func(int) error { time.Sleep(time.Millisecond); return nil })
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(t.Context()) }()
+	var given *engine.Work
+	for range 100 {
+		if given = c.Give(); given != nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if given == nil || len(given.Spans) != 1 || given.Spans[0].After == nil {
+		t.Fatalf("given away was %+v", given)
+	}
+	rest := newCount(*given, 5000, 2, 0, nil)
+	if err := errors.Join(<-ended, rest.Run(t.Context())); err != nil || c.sum+rest.sum != 5000 {
+		t.Errorf("counted %d and %d, error %v; want 5000", c.sum, rest.sum, err)
+	}
+}
