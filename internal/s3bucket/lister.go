@@ -26,8 +26,8 @@ type position struct {
 	// After is the last key that was counted: nothing up to it may come again.
 	After []byte `json:"after,omitempty"`
 	// Token is how the server wants to go on. It is preferred to After, for which
-	// some servers look anew each time. In version 1 it is a marker, needed only behind an empty page; in a listing of
-	// versions it is one, too.
+	// some servers look anew each time. In version 1 it is a marker, needed only
+	// behind an empty page; in a listing of versions it is one, too.
 	Token []byte `json:"token,omitempty"`
 	// Version is where to go on within After, in a listing of versions; it is empty
 	// when the key is done.
