@@ -424,8 +424,12 @@ func (e *Engine) add(s *span, src source.Source, page Page, step source.Step) er
 	e.asked -= stepRequests
 	before := *s
 	*s = after
+	if step.Done { // its cursor may lead anywhere: nobody is to go on from it
+		delete(e.busy, s)
+	}
 	if err := e.o.Add(page, step, src, e.leftLocked); err != nil {
 		*s = before
+		e.busy[s] = struct{}{}
 		return err
 	}
 	e.added = true

@@ -29,6 +29,8 @@ type numbers struct {
 	cancelled *atomic.Int64
 	// whole says that it cannot be cut, and seems to go on for ever.
 	whole bool
+	// closed is called at the end.
+	closed func()
 }
 
 // whole is the listing of spans that are whole.
@@ -77,7 +79,13 @@ func (s *numbers) Full() bool     { return false }
 func (s *numbers) Last() []byte   { return key(s.after - 1) }
 func (s *numbers) Cursor() []byte { return key(s.after) }
 func (s *numbers) Method() string { return "count" }
-func (s *numbers) Close() error   { return nil }
+
+func (s *numbers) Close() error {
+	if s.closed != nil {
+		s.closed()
+	}
+	return nil
+}
 
 type page struct{ n int }
 
@@ -90,6 +98,7 @@ type count struct {
 	sum, requests int
 	cancelled     atomic.Int64 // steps
 	ask           func(int64) error
+	closed        func()
 	atOnce, most  atomic.Int64
 }
 
@@ -98,7 +107,7 @@ func newCount(w engine.Work, n, workers, retries int, before func(at int) error)
 	c.Engine = engine.New(w, engine.Options{
 		Open: func(_ context.Context, s engine.Span, _ bool) (source.Source, error) {
 			from := number(s.Cursor, number(s.After, 0))
-			return &numbers{after: from, until: number(s.Until, n), whole: s.What == whole, cancelled: &c.cancelled, before: func(at int) error {
+			return &numbers{after: from, until: number(s.Until, n), whole: s.What == whole, cancelled: &c.cancelled, closed: c.closed, before: func(at int) error {
 				now := c.atOnce.Add(1)
 				defer c.atOnce.Add(-1)
 				for most := c.most.Load(); now > most && !c.most.CompareAndSwap(most, now); most = c.most.Load() {
@@ -227,6 +236,21 @@ func TestNothingLeftIsNotNothingBegun(t *testing.T) {
 
 // TestRefusedRequests lets only so many requests be sent in each run, and has
 // none of them be in vain.
+// TestWhatIsDoneIsNotLeft saves when the last step of a span has been added and
+// its source is being closed: a cursor from behind the end may lead anywhere.
+func TestWhatIsDoneIsNotLeft(t *testing.T) {
+	t.Parallel()
+	c := newCount(engine.All(), 25, 1, 0, nil)
+	var left []engine.Span
+	c.closed = func() { c.Save(func(w engine.Work) { left = w.Spans }) }
+	if err := c.Run(t.Context()); err != nil || c.sum != 25 {
+		t.Fatalf("counted %d, error %v", c.sum, err)
+	}
+	if len(left) != 0 || left == nil {
+		t.Errorf("left after the last step: %v", left)
+	}
+}
+
 func TestRefusedRequests(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("no more")
