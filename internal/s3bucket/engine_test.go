@@ -285,19 +285,18 @@ func life(t *rapid.T, o *Opener, b source.Bucket, from saved, workers, steps int
 		Spent: func(int64) {}, Forget: func() { total = sums{} },
 		Workers: workers,
 	})
+	var saves sync.WaitGroup
 	if !orderly { // saves go on beside the work
-		done := make(chan struct{})
-		defer func() { <-done }()
-		go func() {
-			defer close(done)
+		saves.Go(func() {
 			for ctx.Err() == nil {
 				e.Save(func(w engine.Work) { kept = saved{clone(t, w), total} })
 			}
-		}()
+		})
 	}
 	err := e.Run(ctx)
 	cancelled := ctx.Err() != nil
 	cancel()
+	saves.Wait()
 	if err != nil && (!cancelled || !errors.Is(err, context.Canceled)) {
 		t.Fatalf("Run: %v", err)
 	}
