@@ -154,19 +154,22 @@ func (s *Service) planForScan(ctx context.Context, tx *store.Tx, r store.Range) 
 func (s *Service) newSlice(r store.Range, p *plan, log *slog.Logger) (*slice, error) {
 	now := time.Now()
 	begin := state{sums: countsOf(r.Tallies), requests: r.Requests, incomplete: r.Incomplete}
-	for saved, to := range map[*[]byte]any{&r.Cursor: &begin.work, &r.Details: &begin.details} {
-		if *saved == nil {
-			continue
-		}
-		if err := json.Unmarshal(*saved, to); err != nil {
-			return nil, &purser.Error{Kind: purser.KindInternal, Op: "metering.newSlice", Err: err}
-		}
+	if err := errors.Join(restore(r.Cursor, &begin.work), restore(r.Details, &begin.details)); err != nil {
+		return nil, &purser.Error{Kind: purser.KindInternal, Op: "metering.newSlice", Err: err}
 	}
 	begin.details.Folders.Skip = len(p.bucket.Prefix)
 	return &slice{
 		service: s, log: log.With("source", p.source.ID), plan: p, claimed: r,
 		now: begin, kept: begin, accounted: begin.requests, began: now, savedAt: now,
 	}, nil
+}
+
+// restore reads what was saved of a range; nil is nothing yet.
+func restore(saved []byte, to any) error {
+	if saved == nil {
+		return nil
+	}
+	return json.Unmarshal(saved, to)
 }
 
 // begin has requests allowed to the slice, if they are limited.

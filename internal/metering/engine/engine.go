@@ -267,7 +267,7 @@ func (e *Engine) Give() *Work {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.spare
-	if i := slices.IndexFunc(e.waiting, func(s *span) bool { return s.After != nil && !e.oneChain }); s == nil && i >= 0 {
+	if i := slices.IndexFunc(e.waiting, func(w *span) bool { return w.After != nil && !e.oneChain }); s == nil && i >= 0 {
 		s = e.waiting[i]
 		e.waiting = slices.Delete(e.waiting, i, i+1)
 	}
