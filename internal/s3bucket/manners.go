@@ -2,6 +2,7 @@ package s3bucket
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -68,6 +69,7 @@ type gate struct {
 	sources int           // that ask here in turn
 	rest    time.Time     // no request before that
 	slowed  time.Time     // when there was trouble last
+	left    time.Time     // when a request ended last
 	changed chan struct{} // closed when somebody may come in
 	// large holds the one buffer for answers that are larger than usual, while no
 	// such answer is in it; nil is one that is yet to be made.
@@ -102,6 +104,9 @@ func (g *gate) enter(ctx context.Context) error {
 		g.mu.Lock()
 		wait, changed := time.Until(g.rest), g.changed
 		if wait <= 0 && g.busy < g.pace.limit() {
+			if g.busy == 0 {
+				g.pace.rested(time.Since(g.left))
+			}
 			g.busy++
 			g.mu.Unlock()
 			break
@@ -126,19 +131,20 @@ func (g *gate) enter(ctx context.Context) error {
 	case <-ctx.Done():
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.busy--
-		g.letIn()
+		g.letIn(time.Now())
 		return ctx.Err()
 	}
 }
 
 // leave gives the place back and learns from how it went: a is nil for a request
-// that got no answer.
-func (g *gate) leave(a *answer) {
+// that got no answer, which is no fault of the endpoint if its caller gave up.
+func (g *gate) leave(ctx context.Context, a *answer) {
 	<-g.process
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch now := time.Now(); {
+	now := time.Now()
+	switch {
+	case a == nil && errors.Is(ctx.Err(), context.Canceled): // given up
 	case a != nil && (a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable):
 		g.rest = now.Add(max(pauseThrottled, min(retryAfter(a.header.Get("Retry-After"), now), longestRest)))
 		g.trouble(now)
@@ -147,8 +153,7 @@ func (g *gate) leave(a *answer) {
 	case a.status == http.StatusOK:
 		g.pace.answered(now, len(a.body), g.busy)
 	}
-	g.busy--
-	g.letIn()
+	g.letIn(now)
 }
 
 // trouble slows down, once for all the requests that were under way.
@@ -189,8 +194,11 @@ func (g *gate) dropLarge() {
 	}
 }
 
-// letIn wakes all who wait: who comes too late waits again.
-func (g *gate) letIn() {
+// letIn gives a place to the next, and wakes all who wait: who comes too late
+// waits again.
+func (g *gate) letIn(now time.Time) {
+	g.busy--
+	g.left = now
 	close(g.changed)
 	g.changed = make(chan struct{})
 }

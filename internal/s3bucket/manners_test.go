@@ -33,7 +33,7 @@ func load(g *gate, duration time.Duration, answerTo func(busy int64) (*answer, t
 				a, latency := answerTo(n)
 				time.Sleep(latency)
 				busy.Add(-1)
-				g.leave(a)
+				g.leave(context.Background(), a)
 			}
 		})
 	}
@@ -98,6 +98,61 @@ func TestManners(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRestsSayNothing has one scan after the other ask an endpoint, each too short
+// for a window of its own.
+func TestRestsSayNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGates().of("https://s3.example.com")
+		page := &answer{status: http.StatusOK, body: make([]byte, 300_000)}
+		answer := func(int64) (*answer, time.Duration) { return page, 20 * time.Millisecond }
+		load(g, 10*time.Second, answer)
+		before := g.pace
+		for range 20 {
+			time.Sleep(time.Minute)
+			load(g, 50*time.Millisecond, answer)
+		}
+		if g.pace.limit() != mostAtOnce || before.limit() != mostAtOnce {
+			t.Errorf("%d requests at once, and %d after rests", before.limit(), g.pace.limit())
+		}
+		steady, now := before.rates[before.level].perSecond, g.pace.rates[g.pace.level].perSecond
+		if now < 0.9*steady {
+			t.Errorf("%.0f bytes a second, and %.0f after rests", steady, now)
+		}
+	})
+}
+
+// TestWhoeverGivesUpSaysNothing has requests end because nobody wants their
+// answers any more.
+func TestWhoeverGivesUpSaysNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGates().of("https://s3.example.com")
+		load(g, 10*time.Second, func(int64) (*answer, time.Duration) {
+			return &answer{status: http.StatusOK}, 20 * time.Millisecond
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := g.enter(ctx); err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		g.leave(ctx, nil)
+		if limit := g.pace.limit(); limit != mostAtOnce {
+			t.Errorf("%d requests at once after one that was given up, want %d", limit, mostAtOnce)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := g.enter(ctx); err != nil {
+			t.Fatal(err)
+		}
+		<-ctx.Done()
+		g.leave(ctx, nil)
+		if limit := g.pace.limit(); limit == mostAtOnce {
+			t.Error("a request that was waited for in vain made no difference")
+		}
+	})
 }
 
 func TestGatesAreBounded(t *testing.T) {

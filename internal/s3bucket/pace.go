@@ -68,6 +68,15 @@ func (p *pace) answered(now time.Time, size, busy int) {
 	p.judge(now, float64(p.bytes)/took.Seconds())
 }
 
+// rested begins a new window, with the first answer to come, after nothing was
+// asked for some time, which says nothing of the endpoint. A moment is the work
+// on the answers before.
+func (p *pace) rested(d time.Duration) {
+	if d > windowTime {
+		*p = pace{level: p.level, rates: p.rates}
+	}
+}
+
 // judge takes in how fast a level was, and chooses the next.
 func (p *pace) judge(now time.Time, perSecond float64) {
 	r := &p.rates[p.level]

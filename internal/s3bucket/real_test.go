@@ -41,6 +41,15 @@ func bucketOf(s *s3servertest.Server, bucket string) source.Bucket {
 	return source.Bucket{Endpoint: s.Endpoint, Bucket: bucket, AccessKey: s.AccessKey, Secret: s.Secret, Signature: purser.SignatureV4}
 }
 
+// spansOf opens spans of a bucket for an engine.
+func spansOf(o *s3bucket.Opener, b source.Bucket) func(context.Context, engine.Span, bool) (source.Source, error) {
+	return func(ctx context.Context, span engine.Span, oneChain bool) (source.Source, error) {
+		part := b
+		part.What, part.After, part.Until, part.OneChain = span.What, span.After, span.Until, oneChain
+		return o.Open(ctx, part, span.Cursor)
+	}
+}
+
 // drain counts a bucket, with a new source after every few steps.
 func drain(t *testing.T, o *s3bucket.Opener, b source.Bucket, stepsPerSource int) map[string]int64 {
 	t.Helper()
@@ -223,11 +232,7 @@ func TestEngineOnARealServer(t *testing.T) {
 	}
 	o, spans := newOpener(t), 0
 	e := engine.New(engine.All(), engine.Options{
-		Open: func(ctx context.Context, span engine.Span, oneChain bool) (source.Source, error) {
-			b := bucketOf(s, "many")
-			b.After, b.Until, b.OneChain = span.After, span.Until, oneChain
-			return o.Open(ctx, b, span.Cursor)
-		},
+		Open:    spansOf(o, bucketOf(s, "many")),
 		NewPage: func() engine.Page { return &sums{} },
 		Add: func(p engine.Page, st source.Step, _ source.Source, _ func() engine.Work) error {
 			got.objects += p.(*sums).objects
@@ -297,11 +302,7 @@ func TestVersionsOfARealServer(t *testing.T) {
 		var got classes
 		work := engine.All(source.Versions).CutAt([][]byte{[]byte("team/2/ö 100"), []byte("team/4/gone")})
 		e := engine.New(work, engine.Options{
-			Open: func(ctx context.Context, span engine.Span, oneChain bool) (source.Source, error) {
-				b := bucketOf(s, "versions")
-				b.What, b.After, b.Until, b.OneChain = span.What, span.After, span.Until, oneChain
-				return o.Open(ctx, b, span.Cursor)
-			},
+			Open:    spansOf(o, bucketOf(s, "versions")),
 			NewPage: func() engine.Page { return &classes{} },
 			Add: func(p engine.Page, _ source.Step, _ source.Source, _ func() engine.Work) error {
 				page := p.(*classes)

@@ -82,6 +82,7 @@ func (l *lister) wantsVirtualHost(a *answer) bool {
 	return err == nil && l.page.fault != nil && slices.Contains(virtualHostCodes, l.page.fault.Code)
 }
 
+// sendAs sends a request with the bucket in the path or in the host.
 func (l *lister) sendAs(ctx context.Context, virtualHost bool, method, key string, query url.Values) (*answer, error) {
 	at, bad := addressOf(l.bucket, l.region, virtualHost)
 	if bad != nil {
@@ -94,7 +95,7 @@ func (l *lister) sendAs(ctx context.Context, virtualHost bool, method, key strin
 	}
 	at.path += key
 	a, err := l.exchange(ctx, at, method, query)
-	l.gate.leave(a)
+	l.gate.leave(ctx, a)
 	if err == nil {
 		l.walks = strings.HasPrefix(a.header.Get("Server"), "MinIO")
 	}
