@@ -99,10 +99,12 @@ bench-go: ## run the Go benchmarks; PKG and RUN choose some
 	scripts/test-services go test -run '^$$' -bench '$(RUN)' -benchmem $(PKG)
 
 .PHONY: soak
-soak: ## run the long tests: kills, sleeping nodes, and each fuzz target for a minute
+soak: ## run the long tests: kills, sleeping nodes, thousands of models, and each fuzz target for a minute
 	PURSER_CRASH_CYCLES=500 go test ./e2e -run TestKilled -count=1 -timeout 2h -v
 	PURSER_KILL_CYCLES=50 PURSER_SLEEP_CYCLES=20 PURSER_SLEEP=2m scripts/test-services \
 		go test ./e2e -run 'TestANode' -count=1 -timeout 2h -v
+	go test -run 'TestEngineIsExact|TestSumsAreExact|TestAnyCutIsExact' -count=1 -cpu 1,4 -timeout 2h \
+		./internal/s3bucket ./internal/metering ./internal/posixtree -rapid.checks 5000
 	scripts/fuzz 1m
 
 .PHONY: vuln
