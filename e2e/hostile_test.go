@@ -231,9 +231,12 @@ func endless(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprint(w, s3buckettest.Truncated(s3buckettest.Token(fmt.Sprintf("a%015d", n))+page.String()))
 }
 
+// deadBuckets are more than a node has workers.
+const deadBuckets = 20
+
 // TestHostileNeighbours has an honest team measured alone and beside two hostile
-// ones, in turns: one lists keys without end, one is dead. It takes no more than
-// one and a half times as long.
+// endpoints, in turns: one lists keys without end, one is dead, and many buckets
+// are there. It takes no more than one and a half times as long.
 //
 // It runs alone, because it compares times.
 func TestHostileNeighbours(t *testing.T) {
@@ -243,12 +246,16 @@ func TestHostileNeighbours(t *testing.T) {
 	honest := newTenant(t, s, "honest", newTurncoat(t, good), held)
 	one, held := cannedBucket(t, oneObject, canned.Options{})
 	restless := newTenant(t, s, "restless", newTurncoat(t, one), held)
-	dead := newTenant(t, s, "dead", newTurncoat(t, one), held)
-	for _, c := range []*tenant{honest, restless, dead} {
+	others := []*tenant{restless}
+	store := newTurncoat(t, one)
+	for i := range deadBuckets {
+		others = append(others, newTenant(t, s, fmt.Sprint("dead-", i), store, held))
+	}
+	for _, c := range append(others, honest) {
 		c.measure(t)
 	}
 	restless.store.turnListings(source.Objects, endless)
-	dead.store.turn(s3buckettest.Hang)
+	store.turn(s3buckettest.Hang)
 
 	took := func() time.Duration {
 		begin := time.Now()
@@ -260,18 +267,20 @@ func TestHostileNeighbours(t *testing.T) {
 	var alone, beside []time.Duration
 	for range 3 {
 		alone = append(alone, took())
-		restless.begin(t)
-		dead.begin(t)
+		for _, c := range others {
+			c.begin(t)
+		}
 		eventually(t, 20*time.Second, "the hostile ones are at it", func() bool {
 			n, _ := restless.look(t)["objects"].(float64)
-			return n > 10_000 && dead.look(t)["state"] == "running"
+			return n > 10_000 && !slices.ContainsFunc(others, func(c *tenant) bool { return c.look(t)["state"] != "running" })
 		})
 		beside = append(beside, took())
 		if now := restless.look(t); now["state"] != "running" || now["error"] != nil {
 			t.Errorf("the endless scan has ended: %v", now)
 		}
-		restless.cancel(t)
-		dead.cancel(t)
+		for _, c := range others {
+			c.cancel(t)
+		}
 		time.Sleep(time.Second) // what cancelling promises
 		asked := restless.store.requests.Load()
 		time.Sleep(300 * time.Millisecond)
@@ -280,7 +289,7 @@ func TestHostileNeighbours(t *testing.T) {
 		}
 	}
 	s.expectGrowth(t, "listing without end", before)
-	for _, c := range []*tenant{restless, dead} {
+	for _, c := range others {
 		c.stored.expect(t, c.server, "complete")
 	}
 	slices.Sort(alone)

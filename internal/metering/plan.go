@@ -76,7 +76,7 @@ func (s *Service) planBucket(src store.Source, p purser.Provider, c store.Creden
 	plan := &plan{
 		source: src, name: "s3://" + p.S3.Bucket, provider: p, credential: c, located: located,
 		bucket: source.Bucket{
-			Endpoint: endpoint, Bucket: p.S3.Bucket, AccessKey: p.S3.AccessKey, Signature: p.S3.Signature(), Region: region,
+			Source: string(src.ID), Endpoint: endpoint, Bucket: p.S3.Bucket, AccessKey: p.S3.AccessKey, Signature: p.S3.Signature(), Region: region,
 		},
 	}
 	plan.place = fingerprint("bucket", struct {

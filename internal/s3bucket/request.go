@@ -90,12 +90,13 @@ func (l *lister) sendAs(ctx context.Context, virtualHost bool, method, key strin
 	}
 	l.shrink() // the answer before is not needed any more
 	l.gate = l.opener.gates.of(at.scheme + "://" + at.host)
-	if err := l.gate.enter(ctx); err != nil {
+	place, err := l.gate.enter(ctx, l.bucket.Source)
+	if err != nil {
 		return nil, err
 	}
 	at.path += key
 	a, err := l.exchange(ctx, at, method, query)
-	l.gate.leave(ctx, a)
+	place.leave(ctx, a)
 	if err == nil {
 		l.walks = strings.HasPrefix(a.header.Get("Server"), "MinIO")
 	}

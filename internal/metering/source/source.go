@@ -132,6 +132,9 @@ type Survey struct {
 // Bucket is all that is needed to open a bucket; a nil cursor opens it at its
 // beginning. Likewise Tree.
 type Bucket struct {
+	// Source tells the bucket from others at the same endpoint when it comes to whose
+	// turn it is; empty where there are no others.
+	Source string
 	// Endpoint is the address of the S3 service; empty means AWS.
 	Endpoint string
 	Bucket   string
