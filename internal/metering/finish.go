@@ -239,7 +239,11 @@ func (sl *slice) handOver(ctx context.Context) error {
 // wait ends a slice that met a temporary failure: the lease runs until the next
 // try, and the tick offers the range then.
 func (sl *slice) wait(ctx context.Context, problem *source.Error) error {
-	delay := retryDelay(sl.service.times.retry, sl.failures(), problem.RetryAfter)
+	asked := problem.RetryAfter
+	if !sl.now.progress { // a worker stood there for nothing: others have it for as long
+		asked = max(asked, time.Since(sl.began))
+	}
+	delay := retryDelay(sl.service.times.retry, sl.failures(), asked)
 	sl.log.WarnContext(ctx, "a scan met a failure that may pass; it is tried again",
 		"code", problem.Code, "failures", sl.failures(), "wait", delay, "error", problem.Err)
 	sl.trouble = &problem.ScanError // whoever looks at the scan is told what it waits for
@@ -251,7 +255,7 @@ func (sl *slice) wait(ctx context.Context, problem *source.Error) error {
 }
 
 // retryDelay is how long to wait after a number of failures: twice as long each
-// time, at least what the store asked for, and a little more or less, so that
+// time, at least what was asked for, and a little more or less, so that
 // scans that failed together do not come back together.
 func retryDelay(first time.Duration, failures int64, asked time.Duration) time.Duration {
 	delay := first << min(failures-1, 16)

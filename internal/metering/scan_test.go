@@ -388,12 +388,29 @@ func TestAStoreMayAskForPatience(t *testing.T) {
 func TestAHangingStoreIsGivenUp(t *testing.T) {
 	t.Parallel()
 	f := onSQLite(t)
-	f.world.set("bucket").before = func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() }
+	var hung, between time.Duration
+	var last time.Time
+	f.world.set("bucket").before = func(ctx context.Context, _ int) error {
+		begin := time.Now()
+		if !last.IsZero() {
+			between += begin.Sub(last)
+		}
+		<-ctx.Done()
+		last = time.Now()
+		hung += last.Sub(begin)
+		return ctx.Err()
+	}
 	p := f.addBucket("bucket")
-	service, _ := f.node(func(o *Options) { o.times.slice, o.times.grace = 10*time.Millisecond, 10*time.Millisecond })
+	service, _ := f.node(func(o *Options) {
+		o.times.slice, o.times.grace, o.times.most = 10*time.Millisecond, 90*time.Millisecond, 90*time.Millisecond
+		o.times.tick, o.times.poll = 5*time.Millisecond, 5*time.Millisecond
+	})
 	scan := f.scan(service, p.ID)
 	if scan.State != purser.ScanFailed || scan.Error.Code != source.CodeTimeout {
 		t.Errorf("%+v, %+v", scan, scan.Error)
+	}
+	if between < hung/2 {
+		t.Errorf("a worker stood there for %v, and others had it for %v", hung, between)
 	}
 }
 
