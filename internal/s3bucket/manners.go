@@ -168,11 +168,14 @@ func (g *gate) admit(now time.Time, source string) (_ *place, wait time.Duration
 			wait = min(wait, hope)
 		}
 	}
-	full := busy >= g.pace.limit()
-	if silent := now.Sub(g.quiet) >= patience; silent && g.asking[source] == 0 && (full || len(g.asking) >= probes) {
-		return nil, 0, timedOut.because(errors.New("it does not answer others either"))
+	limit := g.pace.limit()
+	if now.Sub(g.quiet) >= patience {
+		limit = 1
+		if g.asking[source] == 0 && (busy >= limit || len(g.asking) >= probes) {
+			return nil, 0, timedOut.because(errors.New("it does not answer others either"))
+		}
 	}
-	if full {
+	if busy >= limit {
 		return nil, wait, nil
 	}
 	p := &place{g, source, now}
