@@ -73,6 +73,11 @@ var (
 		Error: &purser.ScanError{Code: "folder_empty", Message: "M.", Hint: "H."}, EstimatedCost: 5,
 		Budget: &purser.RequestBudget{PerDay: 1000, Spent: 12, Day: today},
 	}
+	failing = purser.Health{
+		State: purser.HealthFailing, Since: hour, CheckedAt: today.AddDate(0, 0, 1), Error: &purser.ScanError{Code: "c", Message: "M.", Hint: "H."},
+		Region: "eu-west-1", Method: "list", Budget: purser.RequestBudget{Spent: 7, Day: today},
+	}
+	untried  = purser.Health{State: purser.HealthUnknown, Budget: purser.RequestBudget{PerDay: 100, Day: today}}
 	treeScan = purser.Scan{ID: "scn000000000002", Source: "/srv/shared", State: purser.ScanQueued}
 	team     = purser.Team{ID: "tea000000000001", Name: "Vision", Namespace: "vision", TotalFreeStorage: 1 << 40, CreatedAt: hour}
 	apiKey   = purser.APIKey{
@@ -259,6 +264,25 @@ var operations = []struct {
 			}},
 			StorageClasses: []purser.StorageClass{{Name: "STANDARD", Amount: purser.Amount{Objects: 5, Bytes: 6}}},
 		},
+	},
+	{
+		name:    "ProviderHealth",
+		call:    func(ctx context.Context, c *client.Client) (any, error) { return c.ProviderHealth(ctx, provider.ID) },
+		request: "GET /v1/storage-providers/splgct3arqdh77c/health",
+		answer: `{"state":"failing","since":"2026-11-01T10:00:00Z","lastCheckedAt":"2026-11-02T00:00:00Z","error":{"code":"c","message":"M.","hint":"H."},
+			"detected":{"signingRegion":"eu-west-1","method":"list"},
+			"requestBudget":{"requestsPerDay":null,"requestsToday":7,"renewsAt":"2026-11-02T00:00:00Z"}}`,
+		want: failing,
+	},
+	{
+		name: "ProviderHealth of a new one",
+		call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.ProviderHealth(ctx, bareProvider.ID)
+		},
+		request: "GET /v1/storage-providers/splgct3arqdh77d/health",
+		answer: `{"state":"unknown","since":null,"lastCheckedAt":null,"error":null,"detected":{},
+			"requestBudget":{"requestsPerDay":100,"requestsToday":0,"renewsAt":"2026-11-02T00:00:00Z"}}`,
+		want: untried,
 	},
 	{
 		name:    "StartScan",

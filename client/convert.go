@@ -199,6 +199,25 @@ func fromProviderUtilization(u *oas.ProviderUtilization) (purser.SourceUsage, er
 	}, read.fault()
 }
 
+func fromProviderHealth(h *oas.ProviderHealth) (purser.Health, error) {
+	return purser.Health{
+		State:     purser.HealthState(h.State),
+		Since:     orZero(h.Since),
+		CheckedAt: orZero(h.LastCheckedAt),
+		Error:     fromScanError(h.Error),
+		Region:    h.Detected.SigningRegion.Or(""),
+		Method:    h.Detected.Method.Or(""),
+		Budget:    fromRequestBudget(h.RequestBudget),
+	}, nil
+}
+
+func fromScanError(e oas.NilScanError) *purser.ScanError {
+	if problem, given := e.Get(); given {
+		return &purser.ScanError{Code: problem.Code, Message: problem.Message, Hint: problem.Hint}
+	}
+	return nil
+}
+
 func fromRequestBudget(b oas.RequestBudget) purser.RequestBudget {
 	return purser.RequestBudget{
 		PerDay: b.RequestsPerDay.Or(0),
@@ -252,9 +271,7 @@ func fromScan(s oas.Scan) (purser.Scan, error) {
 		Requests:   s.Requests,
 		StartedAt:  orZero(s.StartedAt),
 		FinishedAt: orZero(s.FinishedAt),
-	}
-	if e, given := s.Error.Get(); given {
-		scan.Error = &purser.ScanError{Code: e.Code, Message: e.Message, Hint: e.Hint}
+		Error:      fromScanError(s.Error),
 	}
 	if c, given := s.EstimatedCost.Get(); given {
 		scan.EstimatedCost = read.cost(c)

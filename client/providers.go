@@ -98,6 +98,12 @@ func (c *Client) ProviderUsage(ctx context.Context, id purser.ProviderID) (purse
 	return result(answer, err, fromProviderUtilization)
 }
 
+// ProviderHealth returns whether a provider's bucket could be read lately.
+func (c *Client) ProviderHealth(ctx context.Context, id purser.ProviderID) (purser.Health, error) {
+	answer, err := c.api.StorageProvidersHealth(ctx, oas.StorageProvidersHealthParams{ID: pathID(id)})
+	return result(answer, err, fromProviderHealth)
+}
+
 // Utilization returns the team's usage against its plan.
 func (c *Client) Utilization(ctx context.Context) (purser.Utilization, error) {
 	answer, err := c.api.StorageUtilizationGetPublic(ctx)

@@ -212,6 +212,13 @@ func (usageService) Provider(context.Context, auth.Principal, purser.ProviderID)
 	return usage, nil
 }
 
+func (usageService) Health(_ context.Context, _ auth.Principal, id purser.ProviderID) (purser.Health, error) {
+	if id == bareProvider.ID {
+		return untried, nil
+	}
+	return failing, nil
+}
+
 func (usageService) History(_ context.Context, _ auth.Principal, q purser.HistoryRequest) (purser.History, error) {
 	if q != historyRequest && q != (purser.HistoryRequest{Step: purser.StepHour}) {
 		return purser.History{}, purser.NotFound("test", "storage provider")

@@ -142,6 +142,7 @@ func TestEveryOperation(t *testing.T) {
 		{"GET", "/storage-providers/{id}", provider, ""},
 		{"PUT", "/storage-providers/{id}", provider, update},
 		{"GET", "/storage-providers/{id}/utilization", provider, ""},
+		{"GET", "/storage-providers/{id}/health", provider, ""},
 		{"GET", "/storage-providers/{id}/metering", provider, ""},
 		{"PUT", "/storage-providers/{id}/metering", provider, `{"rules":[{"category":"model","prefix":"m/"}]}`},
 		{"GET", "/scans", "", ""},

@@ -31,6 +31,7 @@ func TestOtherTeamsIDs(t *testing.T) {
 		{"PUT", "/storage-providers/{id}", update, provider, "spl000000000000"},
 		{"DELETE", "/storage-providers/{id}", "", provider, "spl000000000000"},
 		{"GET", "/storage-providers/{id}/utilization", "", provider, "spl000000000000"},
+		{"GET", "/storage-providers/{id}/health", "", provider, "spl000000000000"},
 		{"GET", "/storage-providers/utilization/history?providerId={id}", "", provider, "spl000000000000"},
 		{"GET", "/storage-providers/{id}/metering", "", provider, "spl000000000000"},
 		{"PUT", "/storage-providers/{id}/metering", `{"rules":[]}`, provider, "spl000000000000"},

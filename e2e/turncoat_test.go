@@ -123,6 +123,7 @@ func (c *tenant) measure(t testing.TB) {
 	c.begin(t)
 	awaitScan(t, c.server, c.scan, "done")
 	c.stored.expect(t, c.server, "complete")
+	c.expectHealth(t, "")
 }
 
 // look returns the scan as it is.
@@ -161,6 +162,18 @@ func (c *tenant) awaitFault(t testing.TB, timeout time.Duration, state, code str
 		if strings.Contains(message+hint, leak) {
 			t.Errorf("%q is in message %q, hint %q", leak, message, hint)
 		}
+	}
+	c.expectHealth(t, code)
+}
+
+// expectHealth finds the provider failing, or degraded, with a code; or ok if it
+// is empty.
+func (c *tenant) expectHealth(t testing.TB, code string) {
+	t.Helper()
+	health := c.must(t, "GET", "/storage-providers/"+c.provider+"/health", "")
+	fault, _ := health["error"].(map[string]any)
+	if got, _ := fault["code"].(string); got != code || (health["state"] == "ok") != (code == "") || health["since"] == nil {
+		t.Errorf("health %v, want one with %q", health, code)
 	}
 }
 

@@ -133,6 +133,18 @@ type (
 		Message string `json:"message"`
 		Hint    string `json:"hint"`
 	}
+	healthJSON struct {
+		State         string            `json:"state"`
+		Since         *time.Time        `json:"since"`
+		LastCheckedAt *time.Time        `json:"lastCheckedAt"`
+		Error         *scanErrorJSON    `json:"error"`
+		Detected      detectedJSON      `json:"detected"`
+		RequestBudget requestBudgetJSON `json:"requestBudget"`
+	}
+	detectedJSON struct {
+		SigningRegion string `json:"signingRegion,omitempty"`
+		Method        string `json:"method,omitempty"`
+	}
 	teamJSON struct {
 		ID               string    `json:"id"`
 		Name             string    `json:"name"`
@@ -311,6 +323,7 @@ func toScanJSON(s purser.Scan) scanJSON {
 		Requests:   s.Requests,
 		StartedAt:  timeOrNull(s.StartedAt),
 		FinishedAt: timeOrNull(s.FinishedAt),
+		Error:      toScanErrorJSON(s.Error),
 	}
 	if s.ProviderID != "" {
 		cost := toCostJSON(s.EstimatedCost)
@@ -320,10 +333,25 @@ func toScanJSON(s purser.Scan) scanJSON {
 		budget := toRequestBudgetJSON(*s.Budget)
 		document.RequestBudget = &budget
 	}
-	if s.Error != nil {
-		document.Error = &scanErrorJSON{Code: s.Error.Code, Message: s.Error.Message, Hint: s.Error.Hint}
-	}
 	return document
+}
+
+func toScanErrorJSON(e *purser.ScanError) *scanErrorJSON {
+	if e == nil {
+		return nil
+	}
+	return &scanErrorJSON{Code: e.Code, Message: e.Message, Hint: e.Hint}
+}
+
+func toHealthJSON(h purser.Health) healthJSON {
+	return healthJSON{
+		State:         string(h.State),
+		Since:         timeOrNull(h.Since),
+		LastCheckedAt: timeOrNull(h.CheckedAt),
+		Error:         toScanErrorJSON(h.Error),
+		Detected:      detectedJSON{SigningRegion: h.Region, Method: h.Method},
+		RequestBudget: toRequestBudgetJSON(h.Budget),
+	}
 }
 
 func toTeamJSON(t purser.Team) teamJSON {

@@ -20,6 +20,7 @@ func newProviderCommand(e *environment) *cobra.Command {
 		newProviderUpdateCommand(e),
 		newProviderDeleteCommand(e),
 		newProviderScanCommand(e),
+		newProviderHealthCommand(e),
 		newMeteringCommand(e),
 	)
 	group.Aliases = []string{"storage-provider", "providers"}

@@ -189,6 +189,27 @@ func toFolderLevel(depth int, l purser.FolderLevel) oas.FolderLevel {
 	return level
 }
 
+func toProviderHealth(h purser.Health) *oas.ProviderHealth {
+	return &oas.ProviderHealth{
+		State:         oas.ProviderHealthState(h.State),
+		Since:         nullIfZero(h.Since),
+		LastCheckedAt: nullIfZero(h.CheckedAt),
+		Error:         toScanError(h.Error),
+		Detected: oas.ProviderHealthDetected{
+			SigningRegion: oas.OptString{Value: h.Region, Set: h.Region != ""},
+			Method:        oas.OptString{Value: h.Method, Set: h.Method != ""},
+		},
+		RequestBudget: toRequestBudget(h.Budget),
+	}
+}
+
+func toScanError(e *purser.ScanError) oas.NilScanError {
+	if e == nil {
+		return oas.NilScanError{Null: true}
+	}
+	return oas.NewNilScanError(oas.ScanError{Code: e.Code, Message: e.Message, Hint: e.Hint})
+}
+
 func toCost(c purser.Cost) oas.Cost {
 	return oas.Cost{Currency: oas.CostCurrencyUSD, Amount: c.String()}
 }
@@ -265,13 +286,10 @@ func toScan(s purser.Scan) oas.Scan {
 		RequestBudget: oas.NilRequestBudget{Null: true},
 		StartedAt:     nullIfZero(s.StartedAt),
 		FinishedAt:    nullIfZero(s.FinishedAt),
-		Error:         oas.NilScanError{Null: true},
+		Error:         toScanError(s.Error),
 	}
 	if s.Budget != nil {
 		scan.RequestBudget = oas.NewNilRequestBudget(toRequestBudget(*s.Budget))
-	}
-	if s.Error != nil {
-		scan.Error = oas.NewNilScanError(oas.ScanError{Code: s.Error.Code, Message: s.Error.Message, Hint: s.Error.Hint})
 	}
 	return scan
 }

@@ -50,6 +50,7 @@ type Providers interface {
 type Utilization interface {
 	Team(ctx context.Context, p auth.Principal) (purser.Utilization, error)
 	Provider(ctx context.Context, p auth.Principal, id purser.ProviderID) (purser.SourceUsage, error)
+	Health(ctx context.Context, p auth.Principal, id purser.ProviderID) (purser.Health, error)
 	// History checks the times of the request itself.
 	History(ctx context.Context, p auth.Principal, q purser.HistoryRequest) (purser.History, error)
 }

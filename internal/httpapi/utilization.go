@@ -25,6 +25,15 @@ func (h *handlers) StorageProvidersUtilization(ctx context.Context, params oas.S
 	return toProviderUtilization(usage, h.now()), nil
 }
 
+// StorageProvidersHealth answers GET /storage-providers/{id}/health.
+func (h *handlers) StorageProvidersHealth(ctx context.Context, params oas.StorageProvidersHealthParams) (*oas.ProviderHealth, error) {
+	health, err := h.utilization.Health(ctx, callFrom(ctx).principal, purser.ProviderID(params.ID))
+	if err != nil {
+		return nil, err
+	}
+	return toProviderHealth(health), nil
+}
+
 // StorageUtilizationHistory answers GET /storage-providers/utilization/history,
 // in the form that is asked for.
 func (h *handlers) StorageUtilizationHistory(ctx context.Context, params oas.StorageUtilizationHistoryParams) (oas.StorageUtilizationHistoryRes, error) {

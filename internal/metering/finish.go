@@ -249,8 +249,10 @@ func (sl *slice) wait(ctx context.Context, problem *source.Error) error {
 	sl.trouble = &problem.ScanError // whoever looks at the scan is told what it waits for
 	return sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
 		r.Failures, r.LeaseUntil = sl.failures(), now.Add(delay)
-		_, err := sl.store(ctx, tx, *r, now)
-		return err
+		if _, err := sl.store(ctx, tx, *r, now); err != nil || sl.kept.progress {
+			return err
+		}
+		return tx.SetHealth(ctx, r.TeamID, sl.plan.source.ID, purser.HealthFailing, sl.trouble, now)
 	})
 }
 
@@ -271,7 +273,9 @@ func jitter(d time.Duration) time.Duration {
 
 // fail ends the scan; the figures of the last complete one stay.
 func (sl *slice) fail(ctx context.Context, problem *source.Error) error {
-	end := &ending{state: purser.ScanFailed, problem: &problem.ScanError, source: sl.plan.source.ID, cause: problem.Err}
+	end := &ending{
+		state: purser.ScanFailed, problem: &problem.ScanError, source: sl.plan.source.ID, health: purser.HealthFailing, cause: problem.Err,
+	}
 	err := sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
 		if _, err := sl.store(ctx, tx, *r, now); err != nil {
 			return err
@@ -380,14 +384,14 @@ func (sl *slice) judge(ctx context.Context, tx *store.Tx, sum result) (*ending, 
 	case plan == nil:
 		return endChanged, nil
 	}
-	end := &ending{state: purser.ScanFailed, source: plan.source.ID}
+	end := &ending{state: purser.ScanFailed, source: plan.source.ID, health: purser.HealthFailing}
 	switch {
 	case sum.absurd:
 		end.problem = &errAbsurd.ScanError
 	case sum.incomplete != nil:
-		end.problem = sum.incomplete
+		end.problem, end.health = sum.incomplete, purser.HealthDegraded
 	default:
-		end.state = purser.ScanDone
+		end.state, end.health = purser.ScanDone, purser.HealthOK
 		if sum.counts.objects() == 0 {
 			end.problem = sl.oddity
 		}
@@ -399,10 +403,19 @@ func (sl *slice) judge(ctx context.Context, tx *store.Tx, sum result) (*ending, 
 type ending struct {
 	state   purser.ScanState
 	problem *purser.ScanError
-	// source is the one whose figures are from now on those of an older scan, when
-	// the state is ScanFailed.
+	// source is the one that was scanned, and health what that says about it; empty
+	// for nothing.
 	source purser.SourceID
+	health purser.HealthState
 	cause  error // for the log
+}
+
+// fault is the problem of a scan that has failed; one that is done may be odd.
+func (e *ending) fault() *purser.ScanError {
+	if e.state == purser.ScanDone {
+		return nil
+	}
+	return e.problem
 }
 
 // endChanged ends a scan whose provider or tree is not what it was. Whoever
@@ -415,8 +428,13 @@ var endChanged = &ending{state: purser.ScanCancelled, problem: &purser.ScanError
 
 // end puts a scan into its final state and brings the team's usage in line.
 func (s *Service) end(ctx context.Context, tx *store.Tx, key store.RangeKey, e *ending, now time.Time) error {
-	if e.state == purser.ScanFailed {
+	if e.state == purser.ScanFailed { // the figures are from now on those of an older scan
 		if err := tx.MarkSourceIncomplete(ctx, key.TeamID, e.source); err != nil {
+			return err
+		}
+	}
+	if e.health != "" {
+		if err := tx.SetHealth(ctx, key.TeamID, e.source, e.health, e.fault(), now); err != nil {
 			return err
 		}
 	}

@@ -128,6 +128,13 @@ type Invoker interface {
 	//
 	// GET /storage-providers/{id}
 	StorageProvidersGet(ctx context.Context, params StorageProvidersGetParams) (*StorageProviderHeaders, error)
+	// StorageProvidersHealth invokes storageProviders-health operation.
+	//
+	// What the newest attempt to measure the bucket has found. Nothing is asked of the bucket for this
+	// answer. A scan that was cancelled, or waits for a new budget of requests, finds nothing.
+	//
+	// GET /storage-providers/{id}/health
+	StorageProvidersHealth(ctx context.Context, params StorageProvidersHealthParams) (*ProviderHealth, error)
 	// StorageProvidersList invokes storageProviders-list operation.
 	//
 	// List the team's storage providers.
@@ -1841,6 +1848,102 @@ func (c *Client) sendStorageProvidersGet(ctx context.Context, params StorageProv
 	}()
 
 	result, err := decodeStorageProvidersGetResponse(resp)
+	if err != nil {
+		return res, errors.Wrap(err, "decode response")
+	}
+
+	return result, nil
+}
+
+// StorageProvidersHealth invokes storageProviders-health operation.
+//
+// What the newest attempt to measure the bucket has found. Nothing is asked of the bucket for this
+// answer. A scan that was cancelled, or waits for a new budget of requests, finds nothing.
+//
+// GET /storage-providers/{id}/health
+func (c *Client) StorageProvidersHealth(ctx context.Context, params StorageProvidersHealthParams) (*ProviderHealth, error) {
+	res, err := c.sendStorageProvidersHealth(ctx, params)
+	return res, err
+}
+
+func (c *Client) sendStorageProvidersHealth(ctx context.Context, params StorageProvidersHealthParams) (res *ProviderHealth, err error) {
+
+	u := uri.Clone(c.requestURL(ctx))
+	var pathParts [3]string
+	pathParts[0] = "/storage-providers/"
+	{
+		// Encode "id" parameter.
+		e := uri.NewPathEncoder(uri.PathEncoderConfig{
+			Param:   "id",
+			Style:   uri.PathStyleSimple,
+			Explode: false,
+		})
+		if err := func() error {
+			return e.EncodeValue(conv.StringToString(params.ID))
+		}(); err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		encoded, err := e.Result()
+		if err != nil {
+			return res, errors.Wrap(err, "encode path")
+		}
+		pathParts[1] = encoded
+	}
+	pathParts[2] = "/health"
+	uri.AddPathParts(u, pathParts[:]...)
+
+	r, err := ht.NewRequest(ctx, "GET", u)
+	if err != nil {
+		return res, errors.Wrap(err, "create request")
+	}
+
+	{
+		type bitset = [1]uint8
+		var satisfied bitset
+		{
+
+			switch err := c.securityBearerAuth(ctx, StorageProvidersHealthOperation, r); {
+			case err == nil: // if NO error
+				satisfied[0] |= 1 << 0
+			case errors.Is(err, ogenerrors.ErrSkipClientSecurity):
+				// Skip this security.
+			default:
+				return res, errors.Wrap(err, "security \"BearerAuth\"")
+			}
+		}
+
+		if ok := func() bool {
+		nextRequirement:
+			for _, requirement := range []bitset{
+				{0b00000001},
+			} {
+				for i, mask := range requirement {
+					if satisfied[i]&mask != mask {
+						continue nextRequirement
+					}
+				}
+				return true
+			}
+			return false
+		}(); !ok {
+			return res, ogenerrors.ErrSecurityRequirementIsNotSatisfied
+		}
+	}
+
+	resp, err := c.cfg.Client.Do(r)
+	if err != nil {
+		return res, errors.Wrap(err, "do request")
+	}
+	body := resp.Body
+	defer func() {
+		// Drain the body to EOF before closing, so the underlying
+		// connection can be reused by the Transport regardless of the
+		// response status code. See https://github.com/ogen-go/ogen/issues/1670.
+		_, _ = io.Copy(io.Discard, body)
+		_ = body.Close()
+	}()
+
+	result, err := decodeStorageProvidersHealthResponse(resp)
 	if err != nil {
 		return res, errors.Wrap(err, "decode response")
 	}

@@ -23,6 +23,7 @@ const (
 	StorageProvidersCreateOperation      OperationName = "StorageProvidersCreate"
 	StorageProvidersDeleteOperation      OperationName = "StorageProvidersDelete"
 	StorageProvidersGetOperation         OperationName = "StorageProvidersGet"
+	StorageProvidersHealthOperation      OperationName = "StorageProvidersHealth"
 	StorageProvidersListOperation        OperationName = "StorageProvidersList"
 	StorageProvidersUpdateOperation      OperationName = "StorageProvidersUpdate"
 	StorageProvidersUtilizationOperation OperationName = "StorageProvidersUtilization"

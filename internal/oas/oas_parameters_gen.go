@@ -1630,6 +1630,72 @@ func decodeStorageProvidersGetParams(args [1]string, argsEscaped bool, r *http.R
 	return params, nil
 }
 
+// StorageProvidersHealthParams is parameters of storageProviders-health operation.
+type StorageProvidersHealthParams struct {
+	// The object's identifier.
+	ID string
+}
+
+func unpackStorageProvidersHealthParams(packed middleware.Parameters) (params StorageProvidersHealthParams) {
+	{
+		key := middleware.ParameterKey{
+			Name: "id",
+			In:   "path",
+		}
+		params.ID = packed[key].(string)
+	}
+	return params
+}
+
+func decodeStorageProvidersHealthParams(args [1]string, argsEscaped bool, r *http.Request) (params StorageProvidersHealthParams, _ error) {
+	// Decode path: id.
+	if err := func() error {
+		param := args[0]
+		if argsEscaped {
+			unescaped, err := url.PathUnescape(args[0])
+			if err != nil {
+				return errors.Wrap(err, "unescape path")
+			}
+			param = unescaped
+		}
+		if len(param) > 0 {
+			d := uri.NewPathDecoder(uri.PathDecoderConfig{
+				Param:   "id",
+				Value:   param,
+				Style:   uri.PathStyleSimple,
+				Explode: false,
+			})
+
+			if err := func() error {
+				val, err := d.DecodeValue()
+				if err != nil {
+					return err
+				}
+
+				c, err := conv.ToString(val)
+				if err != nil {
+					return err
+				}
+
+				params.ID = c
+				return nil
+			}(); err != nil {
+				return err
+			}
+		} else {
+			return validate.ErrFieldRequired
+		}
+		return nil
+	}(); err != nil {
+		return params, &ogenerrors.DecodeParamError{
+			Name: "id",
+			In:   "path",
+			Err:  err,
+		}
+	}
+	return params, nil
+}
+
 // StorageProvidersListParams is parameters of storageProviders-list operation.
 type StorageProvidersListParams struct {
 	// The `nextPage` of the page before.

@@ -2464,6 +2464,169 @@ func (s *OrderBy) UnmarshalText(data []byte) error {
 	}
 }
 
+// Ref: #/components/schemas/ProviderHealth
+type ProviderHealth struct {
+	// `ok`: all of the bucket was read. `degraded`: the store answers, but does not let everything be
+	// read. `failing`: nothing can be read. `unknown`: not tried since the provider was made, or given
+	// another place or secret.
+	State ProviderHealthState `json:"state"`
+	// When this state was found first, without another one since; null while it is unknown.
+	Since NilDateTime `json:"since"`
+	// When the bucket was tried last; null before that.
+	LastCheckedAt NilDateTime `json:"lastCheckedAt"`
+	// Why the state is degraded or failing; null otherwise.
+	Error NilScanError `json:"error"`
+	// What was found out about the store.
+	Detected      ProviderHealthDetected `json:"detected"`
+	RequestBudget RequestBudget          `json:"requestBudget"`
+}
+
+// GetState returns the value of State.
+func (s *ProviderHealth) GetState() ProviderHealthState {
+	return s.State
+}
+
+// GetSince returns the value of Since.
+func (s *ProviderHealth) GetSince() NilDateTime {
+	return s.Since
+}
+
+// GetLastCheckedAt returns the value of LastCheckedAt.
+func (s *ProviderHealth) GetLastCheckedAt() NilDateTime {
+	return s.LastCheckedAt
+}
+
+// GetError returns the value of Error.
+func (s *ProviderHealth) GetError() NilScanError {
+	return s.Error
+}
+
+// GetDetected returns the value of Detected.
+func (s *ProviderHealth) GetDetected() ProviderHealthDetected {
+	return s.Detected
+}
+
+// GetRequestBudget returns the value of RequestBudget.
+func (s *ProviderHealth) GetRequestBudget() RequestBudget {
+	return s.RequestBudget
+}
+
+// SetState sets the value of State.
+func (s *ProviderHealth) SetState(val ProviderHealthState) {
+	s.State = val
+}
+
+// SetSince sets the value of Since.
+func (s *ProviderHealth) SetSince(val NilDateTime) {
+	s.Since = val
+}
+
+// SetLastCheckedAt sets the value of LastCheckedAt.
+func (s *ProviderHealth) SetLastCheckedAt(val NilDateTime) {
+	s.LastCheckedAt = val
+}
+
+// SetError sets the value of Error.
+func (s *ProviderHealth) SetError(val NilScanError) {
+	s.Error = val
+}
+
+// SetDetected sets the value of Detected.
+func (s *ProviderHealth) SetDetected(val ProviderHealthDetected) {
+	s.Detected = val
+}
+
+// SetRequestBudget sets the value of RequestBudget.
+func (s *ProviderHealth) SetRequestBudget(val RequestBudget) {
+	s.RequestBudget = val
+}
+
+// What was found out about the store.
+type ProviderHealthDetected struct {
+	// The region that requests are signed for.
+	SigningRegion OptString `json:"signingRegion"`
+	// How the bucket is measured, such as `list`.
+	Method OptString `json:"method"`
+}
+
+// GetSigningRegion returns the value of SigningRegion.
+func (s *ProviderHealthDetected) GetSigningRegion() OptString {
+	return s.SigningRegion
+}
+
+// GetMethod returns the value of Method.
+func (s *ProviderHealthDetected) GetMethod() OptString {
+	return s.Method
+}
+
+// SetSigningRegion sets the value of SigningRegion.
+func (s *ProviderHealthDetected) SetSigningRegion(val OptString) {
+	s.SigningRegion = val
+}
+
+// SetMethod sets the value of Method.
+func (s *ProviderHealthDetected) SetMethod(val OptString) {
+	s.Method = val
+}
+
+// `ok`: all of the bucket was read. `degraded`: the store answers, but does not let everything be
+// read. `failing`: nothing can be read. `unknown`: not tried since the provider was made, or given
+// another place or secret.
+type ProviderHealthState string
+
+const (
+	ProviderHealthStateUnknown  ProviderHealthState = "unknown"
+	ProviderHealthStateOk       ProviderHealthState = "ok"
+	ProviderHealthStateDegraded ProviderHealthState = "degraded"
+	ProviderHealthStateFailing  ProviderHealthState = "failing"
+)
+
+// AllValues returns all ProviderHealthState values.
+func (ProviderHealthState) AllValues() []ProviderHealthState {
+	return []ProviderHealthState{
+		ProviderHealthStateUnknown,
+		ProviderHealthStateOk,
+		ProviderHealthStateDegraded,
+		ProviderHealthStateFailing,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s ProviderHealthState) MarshalText() ([]byte, error) {
+	switch s {
+	case ProviderHealthStateUnknown:
+		return []byte(s), nil
+	case ProviderHealthStateOk:
+		return []byte(s), nil
+	case ProviderHealthStateDegraded:
+		return []byte(s), nil
+	case ProviderHealthStateFailing:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *ProviderHealthState) UnmarshalText(data []byte) error {
+	switch ProviderHealthState(data) {
+	case ProviderHealthStateUnknown:
+		*s = ProviderHealthStateUnknown
+		return nil
+	case ProviderHealthStateOk:
+		*s = ProviderHealthStateOk
+		return nil
+	case ProviderHealthStateDegraded:
+		*s = ProviderHealthStateDegraded
+		return nil
+	case ProviderHealthStateFailing:
+		*s = ProviderHealthStateFailing
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
+}
+
 // Ref: #/components/schemas/ProviderUtilization
 type ProviderUtilization struct {
 	Dataset           Tally `json:"dataset"`
@@ -2983,7 +3146,8 @@ func (s *ScanCreate) SetProviderId(val OptString) {
 	s.ProviderId = val
 }
 
-// Why the scan failed, what a running one waits to be over, or what is odd about one that is done.
+// Why the scan failed, what a running one waits to be over, or what is odd about one that is done; of
+// a provider's health, why not all of the bucket could be read.
 // Ref: #/components/schemas/ScanError
 type ScanError struct {
 	// For programs.

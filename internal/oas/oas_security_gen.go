@@ -50,6 +50,7 @@ var operationRolesBearerAuth = map[string][]string{
 	StorageProvidersCreateOperation:      []string{},
 	StorageProvidersDeleteOperation:      []string{},
 	StorageProvidersGetOperation:         []string{},
+	StorageProvidersHealthOperation:      []string{},
 	StorageProvidersListOperation:        []string{},
 	StorageProvidersUpdateOperation:      []string{},
 	StorageProvidersUtilizationOperation: []string{},

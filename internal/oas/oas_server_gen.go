@@ -115,6 +115,13 @@ type Handler interface {
 	//
 	// GET /storage-providers/{id}
 	StorageProvidersGet(ctx context.Context, params StorageProvidersGetParams) (*StorageProviderHeaders, error)
+	// StorageProvidersHealth implements storageProviders-health operation.
+	//
+	// What the newest attempt to measure the bucket has found. Nothing is asked of the bucket for this
+	// answer. A scan that was cancelled, or waits for a new budget of requests, finds nothing.
+	//
+	// GET /storage-providers/{id}/health
+	StorageProvidersHealth(ctx context.Context, params StorageProvidersHealthParams) (*ProviderHealth, error)
 	// StorageProvidersList implements storageProviders-list operation.
 	//
 	// List the team's storage providers.

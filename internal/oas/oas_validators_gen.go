@@ -480,6 +480,44 @@ func (s OrderBy) Validate() error {
 	}
 }
 
+func (s *ProviderHealth) Validate() error {
+	if s == nil {
+		return validate.ErrNilPointer
+	}
+
+	var failures []validate.FieldError
+	if err := func() error {
+		if err := s.State.Validate(); err != nil {
+			return err
+		}
+		return nil
+	}(); err != nil {
+		failures = append(failures, validate.FieldError{
+			Name:  "state",
+			Error: err,
+		})
+	}
+	if len(failures) > 0 {
+		return &validate.Error{Fields: failures}
+	}
+	return nil
+}
+
+func (s ProviderHealthState) Validate() error {
+	switch s {
+	case "unknown":
+		return nil
+	case "ok":
+		return nil
+	case "degraded":
+		return nil
+	case "failing":
+		return nil
+	default:
+		return errors.Errorf("invalid value: %v", s)
+	}
+}
+
 func (s *ProviderUtilization) Validate() error {
 	if s == nil {
 		return validate.ErrNilPointer

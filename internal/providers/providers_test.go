@@ -443,3 +443,40 @@ func TestChecks(t *testing.T) {
 		t.Error("only known sites")
 	}
 }
+
+// TestHealthIsOfWhatThereIs: what was found out about a bucket is forgotten when
+// another one, or another way to it, takes its place.
+func TestHealthIsOfWhatThereIs(t *testing.T) {
+	t.Parallel()
+	f := setup(t)
+	for _, c := range []struct {
+		name   string
+		change func(*purser.ProviderDraft)
+		keeps  bool
+	}{
+		{"name", func(d *purser.ProviderDraft) { d.Name = "Other" }, true},
+		{"secret", func(d *purser.ProviderDraft) { d.Secret = purser.NewSecret("second secret") }, false},
+		{"signature", func(d *purser.ProviderDraft) { d.S3.SignatureVersion = "v2" }, false},
+		{"bucket", func(d *purser.ProviderDraft) { d.S3.Bucket, d.Secret = "other", purser.NewSecret("x") }, false},
+	} {
+		p := f.create(t, draft())
+		problem := &purser.ScanError{Code: "no_such_bucket"}
+		err := f.store.InTx(t.Context(), func(tx *store.Tx) error {
+			s, err := tx.GetSourceOfProvider(t.Context(), p.TeamID, p.ID)
+			return errors.Join(err, tx.SetHealth(t.Context(), p.TeamID, s.ID, purser.HealthFailing, problem, f.now))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := draft()
+		d.Secret = purser.Secret{}
+		c.change(&d)
+		if _, err := f.Update(t.Context(), f.editor, p.ID, d, nil); err != nil {
+			t.Fatal(err)
+		}
+		h, err := f.store.GetHealth(t.Context(), p.TeamID, p.ID)
+		if err != nil || (h.State == purser.HealthUnknown) == c.keeps || (h.Error == nil) == c.keeps || h.Since.IsZero() == c.keeps {
+			t.Errorf("another %s: %+v, %v", c.name, h, err)
+		}
+	}
+}

@@ -89,14 +89,17 @@ func (s *Service) follow(ctx context.Context, tx change.Tx, before, after purser
 	if secret.IsZero() && before.S3 == after.S3 {
 		return nil // only what people see has changed
 	}
-	if err := measureAnew(ctx, tx, after); err != nil || before.S3.SamePlace(after.S3) {
+	if err := measureAnew(ctx, tx, after); err != nil {
 		return err
 	}
-	// The figures of the old place say nothing about the new one.
 	source, err := tx.GetSourceOfProvider(ctx, after.TeamID, after.ID)
 	if err != nil {
 		return err
 	}
+	if err := tx.ForgetHealth(ctx, after.TeamID, source.ID); err != nil || before.S3.SamePlace(after.S3) {
+		return err
+	}
+	// The figures of the old place say nothing about the new one.
 	if err := tx.ResetSource(ctx, after.TeamID, source.ID); err != nil {
 		return err
 	}

@@ -257,6 +257,35 @@ func (t *Tx) MarkSourceIncomplete(ctx context.Context, team purser.TeamID, id pu
 	return run(ctx, t.run, "MarkSourceIncomplete", string(team), string(id))
 }
 
+// SetHealth notes what was found out about a source, which is not HealthUnknown.
+func (t *Tx) SetHealth(ctx context.Context, team purser.TeamID, id purser.SourceID, state purser.HealthState, problem *purser.ScanError, at time.Time) error {
+	text, err := jsonOrNull(problem)
+	if err != nil {
+		return err
+	}
+	return run(ctx, t.run, "SetHealth", string(team), string(id), string(state), text, toMicros(at))
+}
+
+// ForgetHealth makes the health of a source unknown: what was found out is not
+// about what it is now.
+func (t *Tx) ForgetHealth(ctx context.Context, team purser.TeamID, id purser.SourceID) error {
+	return run(ctx, t.run, "ForgetHealth", string(team), string(id))
+}
+
+// GetHealth returns what was found out about a provider's bucket.
+func (r reads) GetHealth(ctx context.Context, team purser.TeamID, provider purser.ProviderID) (purser.Health, error) {
+	return one(ctx, r.run, func(row scanner) (h purser.Health, err error) {
+		var since, checked, spentOn sql.NullInt64
+		var problem sql.NullString
+		if err := row.Scan(&h.State, &since, &checked, &problem, &h.Region, &h.Method, &h.Budget.Spent, &spentOn); err != nil {
+			return h, err
+		}
+		h.Since, h.CheckedAt, h.Budget.Day = fromNullMicros(since), fromNullMicros(checked), fromNullMicros(spentOn)
+		h.Error, err = scanErrorIn(problem)
+		return h, err
+	}, noProvider, "GetHealth", string(team), string(provider))
+}
+
 // SpendRequests counts requests that were sent to a source's bucket on the day
 // with this beginning, and returns how many they are by now.
 func (t *Tx) SpendRequests(ctx context.Context, team purser.TeamID, id purser.SourceID, day time.Time, requests int64) (spent int64, err error) {
@@ -396,13 +425,9 @@ func (t *Tx) SaveRange(ctx context.Context, r Range) error {
 	if err != nil {
 		return convertError(err)
 	}
-	var incomplete any
-	if r.Incomplete != nil {
-		text, err := json.Marshal(r.Incomplete)
-		if err != nil {
-			return convertError(err)
-		}
-		incomplete = string(text)
+	incomplete, err := jsonOrNull(r.Incomplete)
+	if err != nil {
+		return err
 	}
 	return mustChange(ctx, t.run, noScan, "SaveRange", string(r.TeamID), string(r.ScanID), r.Number, r.Fence,
 		r.Cursor, string(tallies), r.Requests, incomplete, r.Failures, toMicros(r.LeaseUntil), r.Done, r.Details, r.Allowed)
@@ -438,14 +463,29 @@ type rangeTexts struct {
 	incomplete sql.NullString
 }
 
-func (t rangeTexts) into(r *Range) error {
-	if t.incomplete.Valid {
-		r.Incomplete = new(purser.ScanError)
-		if err := json.Unmarshal([]byte(t.incomplete.String), r.Incomplete); err != nil {
-			return err
-		}
+func (t rangeTexts) into(r *Range) (err error) {
+	if r.Incomplete, err = scanErrorIn(t.incomplete); err != nil {
+		return err
 	}
 	return json.Unmarshal([]byte(t.tallies), &r.Tallies)
+}
+
+// jsonOrNull is a ScanError as a column has it; NULL is none.
+func jsonOrNull(e *purser.ScanError) (sql.NullString, error) {
+	if e == nil {
+		return sql.NullString{}, nil
+	}
+	text, err := json.Marshal(e)
+	return sql.NullString{String: string(text), Valid: true}, convertError(err)
+}
+
+// scanErrorIn reads what jsonOrNull made.
+func scanErrorIn(text sql.NullString) (*purser.ScanError, error) {
+	if !text.Valid {
+		return nil, nil
+	}
+	e := new(purser.ScanError)
+	return e, json.Unmarshal([]byte(text.String), e)
 }
 
 func scanSource(row scanner) (s Source, err error) {

@@ -1,5 +1,5 @@
 // Package utilization answers how full things are: a team's usage against its
-// plan, what one provider holds, and how both came about.
+// plan, what one provider holds, how both came about, and whether it can be read.
 //
 // It leaves measuring to package metering and never causes any. What always
 // holds: answers come from counters, at a cost that does not depend on how many
@@ -77,4 +77,18 @@ func (s *Service) Provider(ctx context.Context, p auth.Principal, id purser.Prov
 	usage.EstimatedCost = purser.EstimateCost(usage.Requests)
 	usage.Budget = usage.Budget.On(purser.StepDay.Begin(s.Now()), s.RequestsPerDay)
 	return usage, nil
+}
+
+// Health returns whether the bucket of a provider could be read lately, and what
+// is left of today's budget for trying.
+func (s *Service) Health(ctx context.Context, p auth.Principal, id purser.ProviderID) (purser.Health, error) {
+	if err := s.Changes.Permit(ctx, p, auth.Read, "health.get", string(id)); err != nil {
+		return purser.Health{}, err
+	}
+	health, err := s.Store.GetHealth(ctx, p.TeamID, id)
+	if err != nil {
+		return purser.Health{}, err
+	}
+	health.Budget = health.Budget.On(purser.StepDay.Begin(s.Now()), s.RequestsPerDay)
+	return health, nil
 }

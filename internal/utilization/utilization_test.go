@@ -38,6 +38,9 @@ func TestBudget(t *testing.T) {
 		if err != nil || usage.Budget != want || usage.Requests != 30 || usage.EstimatedCost != purser.EstimateCost(30) {
 			t.Errorf("%+v, %v; want the budget %+v", usage, err, want)
 		}
+		if health, err := p.service.Health(p.ctx, p.viewer, provider.ID); err != nil || health.Budget != want || health.Method != "list" {
+			t.Errorf("%+v, %v; want the budget %+v", health, err, want)
+		}
 		p.now = p.now.Add(24 * time.Hour)
 	}
 }

@@ -80,6 +80,18 @@ SELECT cuts FROM sources WHERE team_id = $1 AND id = $2
 -- name: GetSourceUsage
 SELECT tallies, measured_at, method, complete, requests, details, spent, spent_on FROM sources WHERE team_id = $1 AND provider_id = $2
 
+-- name: SetHealth
+UPDATE sources SET health_since = CASE WHEN health = $3 THEN health_since ELSE $5 END, health = $3, health_error = $4, checked_at = $5
+WHERE team_id = $1 AND id = $2
+
+-- name: ForgetHealth
+UPDATE sources SET health = 'unknown', health_since = NULL, health_error = NULL, checked_at = NULL WHERE team_id = $1 AND id = $2
+
+-- name: GetHealth
+SELECT s.health, s.health_since, s.checked_at, s.health_error, p.detected_region, s.method, s.spent, s.spent_on
+FROM sources s JOIN providers p ON p.team_id = s.team_id AND p.id = s.provider_id
+WHERE s.team_id = $1 AND s.provider_id = $2
+
 -- name: SpendRequests
 UPDATE sources SET spent = $4 + CASE WHEN spent_on = $3 THEN spent ELSE 0 END, spent_on = $3 WHERE team_id = $1 AND id = $2
 RETURNING spent

@@ -96,6 +96,32 @@ var meteringPromises = []promise{
 		k.do(func(tx *store.Tx) error { return tx.ResetSource(k.ctx(), k.team, s.ID) })
 		equal(k, "reset", get[purser.SourceUsage](k)(k.GetSourceUsage(k.ctx(), k.team, p.ID)), purser.SourceUsage{Tallies: map[purser.Category]purser.Tally{}})
 	}},
+	{name: "a source's health is since its first finding, until there is another", keep: func(k *kit) {
+		p := k.newProvider()
+		s := k.newSource(p.ID)
+		healthIs := func(name string, want purser.Health) {
+			k.Helper()
+			equal(k, name, get[purser.Health](k)(k.GetHealth(k.ctx(), k.team, p.ID)), want)
+		}
+		found := func(state purser.HealthState, problem *purser.ScanError, at time.Time) {
+			k.Helper()
+			k.do(func(tx *store.Tx) error { return tx.SetHealth(k.ctx(), k.team, s.ID, state, problem, at) })
+		}
+		healthIs("at first", purser.Health{State: purser.HealthUnknown})
+		gone, shut := &purser.ScanError{Code: "a", Message: "b", Hint: "c"}, &purser.ScanError{Code: "d"}
+		later, latest := k.now.Add(time.Second), k.now.Add(time.Minute)
+		found(purser.HealthFailing, gone, k.now)
+		healthIs("failing", purser.Health{State: purser.HealthFailing, Since: k.now, CheckedAt: k.now, Error: gone})
+		found(purser.HealthFailing, shut, later)
+		healthIs("failing for another reason", purser.Health{State: purser.HealthFailing, Since: k.now, CheckedAt: later, Error: shut})
+		found(purser.HealthOK, nil, latest)
+		healthIs("ok", purser.Health{State: purser.HealthOK, Since: latest, CheckedAt: latest})
+		k.do(func(tx *store.Tx) error { return tx.SetDetectedRegion(k.ctx(), k.team, p.ID, "eu-west-1", p.Version) })
+		k.do(func(tx *store.Tx) error { return tx.ForgetHealth(k.ctx(), k.team, s.ID) })
+		healthIs("changed", purser.Health{State: purser.HealthUnknown, Region: "eu-west-1"})
+		_, err := k.GetHealth(k.ctx(), k.newTeam(), p.ID)
+		k.fails(err, purser.KindNotFound)
+	}},
 	{name: "a source keeps where its next scan begins, until it is another place", keep: func(k *kit) {
 		s := k.newTree("/a")
 		cutsAre := func(want []byte) {
