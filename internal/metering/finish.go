@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/purserhq/purser"
@@ -150,16 +151,12 @@ func (sl *slice) rememberRegion(ctx context.Context, tx *store.Tx) error {
 	return tx.SetDetectedRegion(ctx, p.source.TeamID, p.source.ProviderID, region, p.provider.Version)
 }
 
-// saveProgress saves in the middle of a slice, and leaves a part of the work to
-// other nodes if they take what they were offered before.
-func (sl *slice) saveProgress(ctx context.Context) error {
-	given, err := sl.give(ctx)
-	if err != nil {
-		return err
-	}
+// saveProgress saves in the middle of a slice, and offers what was given away to
+// others; nil is nothing.
+func (sl *slice) saveProgress(ctx context.Context, given *engine.Work) error {
 	sl.keep()
 	var saved store.Range
-	err = sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
+	err := sl.save(ctx, func(tx *store.Tx, r *store.Range, now time.Time) error {
 		if err := sl.allow(ctx, tx, r); err != nil {
 			return err
 		}
@@ -191,22 +188,25 @@ func (e unsharedError) Unwrap() error { return e.error }
 // many nodes, each of which cuts its own into spans.
 const maxRanges = 16
 
-// give takes a span from the engine if a node without work is likely to be
-// there: every range that was offered before has found one. On SQLite there are
-// no other nodes.
+// give takes about half of what is left from the engine, if another node has
+// asked for work, and what was given before has found one. A scan that is over in
+// a moment is not shared.
 func (sl *slice) give(ctx context.Context) (*engine.Work, error) {
 	s := sl.service
-	if s.Store.Dialect() != store.Postgres || sl.plan.source.ProviderID == "" || sl.engine == nil {
+	if sl.plan.source.ProviderID == "" || sl.claimed.Cursor == nil && time.Since(sl.began) < 2*s.times.poll {
+		return nil, nil
+	}
+	if s.asker() == "" {
+		sl.engine.Keep()
+		return nil, nil
+	}
+	if !sl.engine.Share() {
 		return nil, nil
 	}
 	ranges, err := s.Store.ListRanges(ctx, sl.claimed.TeamID, sl.claimed.ScanID)
-	if err != nil || len(ranges) >= maxRanges {
+	onOffer := func(r store.Range) bool { return r.Cursor != nil && r.Fence <= 1 }
+	if err != nil || len(ranges) >= maxRanges || slices.ContainsFunc(ranges, onOffer) {
 		return nil, err
-	}
-	for _, r := range ranges {
-		if r.Cursor != nil && r.Fence <= 1 {
-			return nil, nil // on offer still
-		}
 	}
 	return sl.engine.Give(), nil
 }
@@ -222,7 +222,10 @@ func (sl *slice) share(ctx context.Context, tx *store.Tx, ranges []store.Range, 
 	if err := tx.CreateRange(ctx, key, sl.claimed.Place, cursor); err != nil {
 		return err
 	}
-	return sl.service.offer(ctx, tx, key, now)
+	if err := sl.service.offerFrom(ctx, tx, key, now, sl.service.jobs.ID()); err != nil {
+		return err
+	}
+	return sl.service.answer(ctx, tx)
 }
 
 // handOver ends a slice whose range is not done: the next one is offered to

@@ -99,7 +99,7 @@ type times struct {
 	offer time.Duration // how long a range is held for whoever takes its job from the queue
 	watch time.Duration // how soon a slice notices that its scan was cancelled
 	tick  time.Duration // how often each node looks for what is due
-	poll  time.Duration // how often each node looks for jobs
+	poll  time.Duration // how often each node looks for jobs, and for nodes that ask for some
 	trees time.Duration // how often new teams are looked for
 	clean time.Duration // how often old records are removed
 	retry time.Duration // the first wait after a failure; it doubles up to maxRetry
@@ -122,7 +122,8 @@ type Service struct {
 	jobs     *river.Client[*sql.Tx]
 	stopping context.Context // ends when slices are to save and make way
 	stop     context.CancelFunc
-	busy     atomic.Int64 // slices under way on this node
+	busy     atomic.Int64           // slices under way on this node
+	asks     atomic.Pointer[string] // see asker
 }
 
 // New makes a Service; Run sets it to work. Scans can be started before that:
@@ -161,6 +162,9 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	var loops sync.WaitGroup
 	loops.Go(func() { s.schedule(ctx) })
+	if s.Store.Dialect() == store.Postgres { // on SQLite there are no other nodes
+		loops.Go(func() { every(ctx, s.times.poll, s.exchange) })
+	}
 	loops.Go(func() { every(ctx, s.times.trees, s.addTrees) })
 	loops.Go(func() { every(ctx, s.times.clean, s.clean) })
 	<-ctx.Done()

@@ -29,6 +29,8 @@ type sliceArgs struct {
 	// Fence is what the range was offered under: a job whose range was offered
 	// anew since has nothing to do.
 	Fence int64 `json:"fence"`
+	// From is the node that gave the range away, if one did: see leave.
+	From string `json:"from,omitempty"`
 }
 
 // Kind names the job in the queue.
@@ -51,8 +53,18 @@ type sliceWorker struct {
 
 // Work never fails as a job: what went wrong is kept with the range.
 func (w *sliceWorker) Work(ctx context.Context, job *river.Job[sliceArgs]) error {
+	if w.service.leave(job) {
+		return river.JobSnooze(0) // this node looks again later than the others
+	}
 	w.service.work(ctx, job.Args)
 	return nil
+}
+
+// leave reports whether a range is left to other nodes: this one has given it
+// away because one of them has nothing to do. It takes it back when it has
+// nothing to do itself, or when nobody came.
+func (s *Service) leave(job *river.Job[sliceArgs]) bool {
+	return job.Args.From == s.jobs.ID() && s.busy.Load() > 0 && time.Since(job.CreatedAt) < s.times.offer
 }
 
 // newJobs makes the client of the job queue. Only what it cannot be without is
@@ -107,11 +119,16 @@ func Migrate(ctx context.Context, db *sql.DB, dialect store.Dialect) error {
 // offer reserves a range for whoever takes its job from the queue, both from the
 // moment tx commits.
 func (s *Service) offer(ctx context.Context, tx *store.Tx, key store.RangeKey, now time.Time) error {
+	return s.offerFrom(ctx, tx, key, now, "")
+}
+
+// offerFrom is offer, to other nodes first if from is this one.
+func (s *Service) offerFrom(ctx context.Context, tx *store.Tx, key store.RangeKey, now time.Time, from string) error {
 	fence, err := tx.OfferRange(ctx, key, now.Add(s.times.offer))
 	if err != nil {
 		return err
 	}
-	args := sliceArgs{Team: key.TeamID, Scan: key.ScanID, Range: key.Number, Fence: fence}
+	args := sliceArgs{Team: key.TeamID, Scan: key.ScanID, Range: key.Number, Fence: fence, From: from}
 	// A cancelled statement would make SQLite roll back the changes of others that
 	// share the transaction.
 	_, err = s.jobs.InsertTx(context.WithoutCancel(ctx), tx.SQL(), args, nil)

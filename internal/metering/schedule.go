@@ -232,7 +232,7 @@ func (s *Service) clean(ctx context.Context) {
 		s.log.WarnContext(ctx, "could not remove trees that are no longer configured", "error", err)
 	}
 	if err := s.removeOld(ctx); err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, "could not remove old scans and answers", "error", err)
+		s.log.WarnContext(ctx, "could not remove old scans, answers and asks", "error", err)
 	}
 	if err := s.thinHistory(ctx); err != nil && ctx.Err() == nil {
 		s.log.WarnContext(ctx, "could not thin out the history", "error", err)
@@ -245,7 +245,12 @@ func (s *Service) removeOld(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error { return tx.DeleteAnswersBefore(ctx, now.Add(-keepAnswers)) })
+	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.DeleteAsksBefore(ctx, now.Add(-s.times.clean)); err != nil {
+			return err
+		}
+		return tx.DeleteAnswersBefore(ctx, now.Add(-keepAnswers))
+	})
 	if err != nil {
 		return err
 	}

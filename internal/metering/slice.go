@@ -254,6 +254,8 @@ func (sl *slice) steps(ctx context.Context) (err error) {
 	defer over.Stop()
 	save := time.NewTicker(max(t.save, time.Millisecond))
 	defer save.Stop()
+	look := time.NewTicker(t.poll / 5)
+	defer look.Stop()
 	for {
 		select {
 		case <-ended:
@@ -269,7 +271,18 @@ func (sl *slice) steps(ctx context.Context) (err error) {
 			if ctx.Err() != nil {
 				continue // the engine is about to end
 			}
-			if err := sl.saveProgress(ctx); err != nil {
+			if err := sl.saveProgress(ctx, nil); err != nil {
+				return err
+			}
+		case <-look.C:
+			if ctx.Err() != nil {
+				continue
+			}
+			given, err := sl.give(ctx)
+			if err == nil && given != nil {
+				err = sl.saveProgress(ctx, given)
+			}
+			if err != nil {
 				return err
 			}
 		case <-over.C:
@@ -333,7 +346,7 @@ func (sl *slice) newEngine() *engine.Engine {
 		Spent:   func(requests int64) { sl.now.requests += requests },
 		Ask:     sl.ask,
 		Forget:  func() { sl.now.sums, sl.now.details = counts{}, details{} },
-		Workers: workers, Retries: sl.service.times.retries,
+		Workers: workers, Retries: sl.service.times.retries, Moment: 4 * sl.service.times.poll,
 	})
 }
 

@@ -413,6 +413,27 @@ func (r reads) OthersAllowed(ctx context.Context, key RangeKey) (requests, range
 	return requests, ranges, err
 }
 
+// AskForWork notes that a node has nothing to do until a time, if others have.
+func (t *Tx) AskForWork(ctx context.Context, node string, now, until time.Time) error {
+	return run(ctx, t.run, "AskForWork", node, toMicros(until), toMicros(now))
+}
+
+// FindAsk returns a node, other than this one, that has asked for work; "" is
+// none.
+func (r reads) FindAsk(ctx context.Context, except string, now time.Time) (node string, err error) {
+	return one(ctx, r.run, scalar[string], optional, "FindAsk", except, toMicros(now))
+}
+
+// DeleteAsk forgets what a node has asked for: it gets it.
+func (t *Tx) DeleteAsk(ctx context.Context, node string) error {
+	return run(ctx, t.run, "DeleteAsk", node)
+}
+
+// DeleteAsksBefore forgets the nodes that have asked for work until that time.
+func (t *Tx) DeleteAsksBefore(ctx context.Context, before time.Time) error {
+	return run(ctx, t.run, "DeleteAsksBefore", toMicros(before))
+}
+
 // WakeRanges ends leases that run longer than until, at now.
 func (t *Tx) WakeRanges(ctx context.Context, now, until time.Time) error {
 	return run(ctx, t.run, "WakeRanges", toMicros(now), toMicros(until))

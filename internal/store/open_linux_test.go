@@ -277,9 +277,11 @@ func TestUpgradeToHistory(t *testing.T) {
 	must(t, s.Close())
 	db, err := sql.Open("sqlite", filepath.Join(dir, "purser.db"))
 	must(t, err)
-	_, err = db.ExecContext(ctx, "DROP TABLE history; DROP TABLE history_series; ALTER TABLE ranges DROP COLUMN details; "+
+	_, err = db.ExecContext(ctx, "DROP TABLE asks; DROP TABLE history; DROP TABLE history_series; ALTER TABLE ranges DROP COLUMN details; "+
 		"ALTER TABLE sources DROP COLUMN details; ALTER TABLE sources DROP COLUMN cuts; ALTER TABLE sources DROP COLUMN spent; "+
-		"ALTER TABLE sources DROP COLUMN spent_on; ALTER TABLE ranges DROP COLUMN allowed; DELETE FROM goose_db_version WHERE version_id > 1")
+		"ALTER TABLE sources DROP COLUMN spent_on; ALTER TABLE ranges DROP COLUMN allowed; ALTER TABLE sources DROP COLUMN health; "+
+		"ALTER TABLE sources DROP COLUMN health_since; ALTER TABLE sources DROP COLUMN checked_at; ALTER TABLE sources DROP COLUMN health_error; "+
+		"DELETE FROM goose_db_version WHERE version_id > 1")
 	must(t, errors.Join(err, db.Close()))
 
 	s = closing(t)(store.OpenSQLite(ctx, dir))

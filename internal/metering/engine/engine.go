@@ -104,7 +104,7 @@ type Page interface {
 	Count(e source.Entry)
 }
 
-// Options say what is counted, and how. All but Retries and Ask are needed.
+// Options say what is counted, and how. All but Ask, Moment and Retries are needed.
 type Options struct {
 	// Open opens a span.
 	Open func(ctx context.Context, s Span, oneChain bool) (source.Source, error)
@@ -124,6 +124,9 @@ type Options struct {
 	Forget func()
 	// Workers is how many spans are counted at once, at least 1.
 	Workers int
+	// Moment is what must be left of a span to have it cut for others: it takes them
+	// that long to begin.
+	Moment time.Duration
 	// Retries is how often in a row a step is tried again after a temporary failure.
 	Retries int
 }
@@ -143,8 +146,13 @@ const (
 // span is a Span and what is known of it while it is worked on.
 type span struct {
 	Span
-	left  float64 // steps, estimated
-	whole bool    // it was tried to cut it, in vain
+	left float64 // steps, estimated
+	// steps were taken since it began to be worked on.
+	steps int
+	began time.Time
+	whole bool // it was tried to cut it, in vain
+	// shared says that its second part, once it is cut, is for others to count.
+	shared bool
 }
 
 // Engine counts a place. Run can be called once.
@@ -158,10 +166,9 @@ type Engine struct {
 	listings []source.Listing // of the whole place
 	bounds   [][]byte
 	waiting  []*span
-	spare    *span // cut off for others; counted here when nothing else is left
+	spare    []*span // set aside for others; counted here when nothing else is left
 	busy     map[*span]struct{}
 	idle     int   // workers without a span
-	wanted   int   // spans that others would take
 	asked    int64 // requests that Ask has allowed and nobody has reported yet
 	stopped  bool
 	added    bool // some step has succeeded
@@ -254,35 +261,81 @@ func (e *Engine) leftLocked() Work {
 	for s := range e.busy {
 		w.Spans = append(w.Spans, s.Span)
 	}
-	if e.spare != nil {
-		w.Spans = append(w.Spans, e.spare.Span)
+	for _, s := range e.spare {
+		w.Spans = append(w.Spans, s.Span)
 	}
 	return w
 }
 
-// Give takes a span away that nobody works on, for others to count: what is left
-// here is a part from then on. It returns nil if there is none to spare, and has
-// one cut off for the next time.
+// Share sets about half of what is left aside for others, and reports whether that
+// is done: every other span that waits for a worker, or else the second half of
+// each that is worked on, as far as it can be cut.
+func (e *Engine) Share() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.spare) == 0 {
+		e.spareWaitingLocked()
+	}
+	uncut := 0
+	for s := range e.busy {
+		if len(e.spare) == 0 {
+			s.shared = !s.whole
+		}
+		if s.shared {
+			uncut++
+		}
+	}
+	return uncut <= len(e.spare)/4 && len(e.spare) > 0 // a slow step does not hold up all
+}
+
+func (e *Engine) spareWaitingLocked() {
+	waiting := e.waiting
+	e.waiting = nil
+	for i, s := range waiting {
+		if i%2 == 0 && s.After != nil && !e.oneChain {
+			e.spare = append(e.spare, s)
+		} else {
+			e.waiting = append(e.waiting, s)
+		}
+	}
+}
+
+// Give takes what is set aside away, for others to count: what is left here is a
+// part from then on. It returns nil if there is nothing.
 func (e *Engine) Give() *Work {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	s := e.spare
-	if i := slices.IndexFunc(e.waiting, func(w *span) bool { return w.After != nil && !e.oneChain }); s == nil && i >= 0 {
-		s = e.waiting[i]
-		e.waiting = slices.Delete(e.waiting, i, i+1)
-	}
-	if s == nil {
-		e.wanted = 1
+	if len(e.spare) == 0 {
 		return nil
 	}
-	e.part, e.spare, e.wanted = true, nil, 0
-	given := &Work{Part: true, Spans: []Span{s.Span}, Bounds: [][]byte{s.After}}
-	if s.Until != nil {
-		given.Bounds = append(given.Bounds, s.Until)
+	e.part = true
+	given := &Work{Part: true}
+	for _, s := range e.spare {
+		given.Spans = append(given.Spans, s.Span)
+		for _, key := range [][]byte{s.After, s.Last, s.Until} {
+			if key != nil {
+				given.Bounds = append(given.Bounds, key)
+			}
+		}
 	}
+	e.spare = nil
 	e.bounds = append(e.bounds, given.Bounds...)
 	return given
 }
+
+// Keep has that counted here which was set aside for others: nobody wants it any
+// more.
+func (e *Engine) Keep() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for s := range e.busy {
+		s.shared = false
+	}
+	e.keepLocked()
+	e.changed.Broadcast()
+}
+
+func (e *Engine) keepLocked() { e.waiting, e.spare = append(e.waiting, e.spare...), nil }
 
 func (e *Engine) worker(ctx context.Context) {
 	page := e.o.NewPage()
@@ -305,12 +358,14 @@ func (e *Engine) take(ctx context.Context) *span {
 	for !e.endedLocked() && ctx.Err() == nil {
 		if len(e.waiting) > 0 {
 			s := e.waiting[0]
+			s.began, s.steps = time.Now(), 0
 			e.waiting = e.waiting[1:]
 			e.busy[s] = struct{}{}
 			return s
 		}
-		if len(e.busy) == 0 && e.spare != nil {
-			e.waiting, e.spare = append(e.waiting, e.spare), nil
+		if len(e.busy) == 0 && len(e.spare) > 0 {
+			e.keepLocked()
+			e.changed.Broadcast()
 			continue
 		}
 		if len(e.busy) == 0 {
@@ -414,16 +469,16 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 func (e *Engine) add(s *span, src source.Source, page Page, step source.Step) error {
-	after := *s
-	after.Cursor = src.Cursor()
+	cursor, last, left := src.Cursor(), s.Last, s.left // s is this worker's, but for what Share and Keep note
 	if splitter, ok := src.(source.Splitter); ok {
-		after.Last, after.left = splitter.Last(), splitter.Left()
+		last, left = splitter.Last(), splitter.Left()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.asked -= stepRequests
 	before := *s
-	*s = after
+	s.Cursor, s.Last, s.left = cursor, last, left
+	s.steps++
 	if step.Done { // its cursor may lead anywhere: nobody is to go on from it
 		delete(e.busy, s)
 	}
@@ -469,10 +524,10 @@ func (e *Engine) spent(asked, requests int64) {
 	}
 }
 
-// mayCut reports whether s is among the spans to cut for those who have nothing
-// to do: as many as there are, those with the most left. One that could not be
-// cut keeps no other from being tried: how much is left of it may be far less
-// than it seems.
+// mayCut reports whether s is to be cut: for others, or because it is among the
+// spans to cut for the workers who have nothing to do: as many as there are, those
+// with the most left. One that could not be cut keeps no other from being tried:
+// how much is left of it may be far less than it seems.
 func (e *Engine) mayCut(s *span, src source.Source) bool {
 	splitter, can := src.(source.Splitter)
 	if !can {
@@ -481,13 +536,17 @@ func (e *Engine) mayCut(s *span, src source.Source) bool {
 	full := splitter.Full()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	hungry := e.wanted - len(e.waiting)
-	if !full {
-		hungry += e.idle
-	}
-	if hungry <= 0 || e.oneChain || s.left < worthSplitting {
+	if e.oneChain || s.left < worthSplitting {
+		s.shared = false
 		return false
 	}
+	if s.shared = s.shared && s.left*time.Since(s.began).Seconds() >= float64(s.steps)*e.o.Moment.Seconds(); s.shared {
+		return true
+	}
+	if full {
+		return false
+	}
+	hungry := e.idle - len(e.waiting)
 	for other := range e.busy {
 		if other.left > s.left && !other.whole {
 			hungry--
@@ -515,12 +574,14 @@ func (e *Engine) cut(ctx context.Context, s *span, src source.Splitter) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	shared := s.shared
+	s.shared = false
 	if s.whole = at == nil; s.whole {
 		return nil
 	}
 	second := &span{Span: Span{What: s.What, After: at, Until: s.Until}}
-	if e.wanted > 0 {
-		e.spare, e.wanted = second, 0
+	if shared {
+		e.spare = append(e.spare, second)
 	} else {
 		e.waiting = append(e.waiting, second)
 	}

@@ -180,6 +180,20 @@ UPDATE ranges SET allowed = $5 WHERE team_id = $1 AND scan_id = $2 AND number = 
 SELECT CAST(COALESCE(SUM(CASE WHEN number <> $3 THEN allowed END), 0) AS BIGINT), COUNT(*)
 FROM ranges WHERE team_id = $1 AND scan_id = $2 AND NOT done
 
+-- name: AskForWork
+INSERT INTO asks (node, until)
+SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT) WHERE EXISTS (SELECT 1 FROM ranges WHERE NOT done AND lease_until > $3)
+ON CONFLICT (node) DO UPDATE SET until = excluded.until
+
+-- name: FindAsk
+SELECT node FROM asks WHERE node <> $1 AND until > $2 ORDER BY until LIMIT 1
+
+-- name: DeleteAsk
+DELETE FROM asks WHERE node = $1
+
+-- name: DeleteAsksBefore
+DELETE FROM asks WHERE until < $1
+
 -- name: WakeRanges
 UPDATE ranges SET lease_until = $1 WHERE NOT done AND lease_until > $2
 

@@ -195,6 +195,31 @@ var scanPromises = []promise{
 		equal(k, "idle before", len(k.idle(k.now.Add(time.Minute-time.Microsecond))), 0)
 		equal(k, "idle", k.idle(k.now.Add(time.Minute)), []store.RangeKey{long})
 	}},
+	{name: "a node asks for work while there is some, for some time, and others find it", alone: true, keep: func(k *kit) {
+		k.newRange()
+		ask := func(node string, until time.Time) {
+			k.do(func(tx *store.Tx) error { return tx.AskForWork(k.ctx(), node, k.now, until) })
+		}
+		found := func(except string, now time.Time) string { return get[string](k)(k.FindAsk(k.ctx(), except, now)) }
+		soon, late := k.now.Add(time.Second), k.now.Add(time.Hour)
+		ask("a", soon)
+		equal(k, "while nobody works", found("b", k.now), "")
+
+		k.offer(k.newRange(), late)
+		ask("a", soon)
+		equal(k, "for another", found("b", k.now), "a")
+		equal(k, "for itself", found("a", k.now), "")
+		equal(k, "too late", found("b", soon), "")
+		ask("a", late)
+		equal(k, "asked again", found("b", soon), "a")
+		k.do(func(tx *store.Tx) error { return tx.DeleteAsksBefore(k.ctx(), late) })
+		equal(k, "kept", found("b", soon), "a")
+		k.do(func(tx *store.Tx) error { return tx.DeleteAsk(k.ctx(), "a") })
+		equal(k, "answered", found("b", k.now), "")
+		ask("a", soon)
+		k.do(func(tx *store.Tx) error { return tx.DeleteAsksBefore(k.ctx(), late) })
+		equal(k, "forgotten", found("b", k.now), "")
+	}},
 	{name: "statements that return rows are done before the next one", keep: func(k *kit) {
 		key := k.newRange()
 		k.do(func(tx *store.Tx) error {
