@@ -179,7 +179,7 @@ func TestStepsAreTriedAgain(t *testing.T) {
 func TestPanicIsAnError(t *testing.T) {
 	t.Parallel()
 	c := newCount(engine.All(), 100, 3, 0, func(at int) error {
-		if at == 50 {
+		if at >= 50 { // where spans are cut, and so which steps there are, is left to chance
 			panic("out of nowhere")
 		}
 		return nil
