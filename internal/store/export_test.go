@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"maps"
 	"slices"
 	"strings"
@@ -56,6 +57,17 @@ func NewestSchema() int {
 		panic(err)
 	}
 	return len(files)
+}
+
+// MigrateTo makes the tables as a program had them whose last migration has this
+// number.
+func MigrateTo(ctx context.Context, db *sql.DB, dialect Dialect, version int64) error {
+	provider, err := ownMigrations(db, dialect)
+	if err != nil {
+		return err
+	}
+	_, err = provider.UpTo(ctx, version)
+	return err
 }
 
 // Pragma returns what a pragma says on every connection of every pool: they are

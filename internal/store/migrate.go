@@ -56,16 +56,20 @@ func cannotMigrate(err error) error {
 	}
 }
 
-func migrateOwn(ctx context.Context, db *sql.DB, dialect Dialect) error {
+func ownMigrations(db *sql.DB, dialect Dialect) (*goose.Provider, error) {
 	files, err := fs.Sub(migrationFiles, "migration")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	gooseDialect := goose.DialectSQLite3
 	if dialect == Postgres {
 		gooseDialect = goose.DialectPostgres
 	}
-	provider, err := goose.NewProvider(gooseDialect, db, files)
+	return goose.NewProvider(gooseDialect, db, files)
+}
+
+func migrateOwn(ctx context.Context, db *sql.DB, dialect Dialect) error {
+	provider, err := ownMigrations(db, dialect)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -263,37 +262,6 @@ func sentence(err error) string {
 		return fmt.Sprintf("%v is not an error for people", err)
 	}
 	return e.Message
-}
-
-// TestUpgradeToHistory opens a database of the first version: its sources get a
-// history from then on.
-func TestUpgradeToHistory(t *testing.T) {
-	t.Parallel()
-	dir, ctx := t.TempDir(), t.Context()
-	team := purser.Team{ID: purser.NewTeamID(), Name: "vision", Namespace: "vision", CreatedAt: time.Now()}
-	source := store.Source{TeamID: team.ID, ID: purser.NewSourceID(), TreeCategory: purser.CategoryModel, TreePath: "/srv", DueAt: time.UnixMicro(1e15).UTC()}
-	s := closing(t)(store.OpenSQLite(ctx, dir))
-	must(t, s.InTx(ctx, func(tx *store.Tx) error { return errors.Join(tx.CreateTeam(ctx, team), tx.CreateSource(ctx, source)) }))
-	must(t, s.Close())
-	db, err := sql.Open("sqlite", filepath.Join(dir, "purser.db"))
-	must(t, err)
-	_, err = db.ExecContext(ctx, "DROP TABLE asks; DROP TABLE history; DROP TABLE history_series; ALTER TABLE ranges DROP COLUMN details; "+
-		"ALTER TABLE sources DROP COLUMN details; ALTER TABLE sources DROP COLUMN cuts; ALTER TABLE sources DROP COLUMN spent; "+
-		"ALTER TABLE sources DROP COLUMN spent_on; ALTER TABLE ranges DROP COLUMN allowed; ALTER TABLE sources DROP COLUMN health; "+
-		"ALTER TABLE sources DROP COLUMN health_since; ALTER TABLE sources DROP COLUMN checked_at; ALTER TABLE sources DROP COLUMN health_error; "+
-		"DELETE FROM goose_db_version WHERE version_id > 1")
-	must(t, errors.Join(err, db.Close()))
-
-	s = closing(t)(store.OpenSQLite(ctx, dir))
-	var got []store.Series
-	q := store.HistoryQuery{Team: team.ID, Step: purser.StepDay, From: source.DueAt, To: source.DueAt.Add(time.Hour)}
-	must(t, s.EachHistory(ctx, q, func(h store.SeriesHistory) error {
-		got = append(got, h.Series)
-		return nil
-	}))
-	if want := []store.Series{{SourceID: source.ID, Number: 1, BeganAt: source.DueAt}}; !slices.Equal(got, want) {
-		t.Errorf("series %+v, want %+v", got, want)
-	}
 }
 
 func TestSQLiteIsTooOld(t *testing.T) {
