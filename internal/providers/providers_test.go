@@ -455,9 +455,13 @@ func TestHealthIsOfWhatThereIs(t *testing.T) {
 		keeps  bool
 	}{
 		{"name", func(d *purser.ProviderDraft) { d.Name = "Other" }, true},
+		{"fate of the data", func(d *purser.ProviderDraft) { d.S3.RetainData = !d.S3.RetainData }, true},
 		{"secret", func(d *purser.ProviderDraft) { d.Secret = purser.NewSecret("second secret") }, false},
 		{"signature", func(d *purser.ProviderDraft) { d.S3.SignatureVersion = "v2" }, false},
+		{"access key", func(d *purser.ProviderDraft) { d.S3.AccessKey, d.Secret = "AKIB", purser.NewSecret("x") }, false},
 		{"bucket", func(d *purser.ProviderDraft) { d.S3.Bucket, d.Secret = "other", purser.NewSecret("x") }, false},
+		{"endpoint", func(d *purser.ProviderDraft) { d.S3.Endpoint, d.Secret = "", purser.NewSecret("x") }, false},
+		{"region", func(d *purser.ProviderDraft) { d.S3.Region, d.Secret = "ny2", purser.NewSecret("x") }, false},
 	} {
 		p := f.create(t, draft())
 		problem := &purser.ScanError{Code: "no_such_bucket"}

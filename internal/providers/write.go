@@ -96,8 +96,15 @@ func (s *Service) follow(ctx context.Context, tx change.Tx, before, after purser
 	if err != nil {
 		return err
 	}
-	if err := tx.ForgetHealth(ctx, after.TeamID, source.ID); err != nil || before.S3.SamePlace(after.S3) {
-		return err
+	asked := before.S3 // what the bucket is asked with, and for
+	asked.RetainData = after.S3.RetainData
+	if !secret.IsZero() || asked != after.S3 {
+		if err := tx.ForgetHealth(ctx, after.TeamID, source.ID); err != nil {
+			return err
+		}
+	}
+	if before.S3.SamePlace(after.S3) {
+		return nil
 	}
 	// The figures of the old place say nothing about the new one.
 	if err := tx.ResetSource(ctx, after.TeamID, source.ID); err != nil {
