@@ -75,7 +75,9 @@ var (
 	}
 	failing = purser.Health{
 		State: purser.HealthFailing, Since: hour, CheckedAt: today.AddDate(0, 0, 1), Error: &purser.ScanError{Code: "c", Message: "M.", Hint: "H."},
-		Region: "eu-west-1", Method: "list", Budget: purser.RequestBudget{Spent: 7, Day: today},
+		Method:   "list",
+		Detected: purser.Detected{Region: "eu-west-1", Addressing: purser.AddressingVirtualHost, ListVersion: 1, Versioned: new(bool)},
+		Budget:   purser.RequestBudget{Spent: 7, Day: today},
 	}
 	untried  = purser.Health{State: purser.HealthUnknown, Budget: purser.RequestBudget{PerDay: 100, Day: today}}
 	treeScan = purser.Scan{ID: "scn000000000002", Source: "/srv/shared", State: purser.ScanQueued}
@@ -270,7 +272,7 @@ var operations = []struct {
 		call:    func(ctx context.Context, c *client.Client) (any, error) { return c.ProviderHealth(ctx, provider.ID) },
 		request: "GET /v1/storage-providers/splgct3arqdh77c/health",
 		answer: `{"state":"failing","since":"2026-11-01T10:00:00Z","lastCheckedAt":"2026-11-02T00:00:00Z","error":{"code":"c","message":"M.","hint":"H."},
-			"detected":{"signingRegion":"eu-west-1","method":"list"},
+			"detected":{"signingRegion":"eu-west-1","method":"list","addressing":"virtualHost","listVersion":1,"versioned":false},
 			"requestBudget":{"requestsPerDay":null,"requestsToday":7,"renewsAt":"2026-11-02T00:00:00Z"}}`,
 		want: failing,
 	},

@@ -200,15 +200,24 @@ func fromProviderUtilization(u *oas.ProviderUtilization) (purser.SourceUsage, er
 }
 
 func fromProviderHealth(h *oas.ProviderHealth) (purser.Health, error) {
-	return purser.Health{
+	d := h.Detected
+	health := purser.Health{
 		State:     purser.HealthState(h.State),
 		Since:     orZero(h.Since),
 		CheckedAt: orZero(h.LastCheckedAt),
 		Error:     fromScanError(h.Error),
-		Region:    h.Detected.SigningRegion.Or(""),
-		Method:    h.Detected.Method.Or(""),
-		Budget:    fromRequestBudget(h.RequestBudget),
-	}, nil
+		Method:    d.Method.Or(""),
+		Detected: purser.Detected{
+			Region:      d.SigningRegion.Or(""),
+			Addressing:  purser.Addressing(d.Addressing.Or("")),
+			ListVersion: d.ListVersion.Or(0),
+		},
+		Budget: fromRequestBudget(h.RequestBudget),
+	}
+	if versioned, known := d.Versioned.Get(); known {
+		health.Detected.Versioned = &versioned
+	}
+	return health, nil
 }
 
 func fromScanError(e oas.NilScanError) *purser.ScanError {

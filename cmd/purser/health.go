@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -34,8 +35,19 @@ func (e *environment) printHealth(h purser.Health) error {
 		people.row("Error", h.Error.Message+" ("+h.Error.Code+")")
 		people.row("What to do", h.Error.Hint)
 	}
-	people.row("Signing region", orDash(h.Region))
+	d := h.Detected
+	people.row("Signing region", orDash(d.Region))
 	people.row("Method", orDash(h.Method))
+	people.row("Addressing", orDash(string(d.Addressing)))
+	version, versioned := "", ""
+	if d.ListVersion != 0 {
+		version = strconv.Itoa(d.ListVersion)
+	}
+	if d.Versioned != nil {
+		versioned = yesNo(*d.Versioned)
+	}
+	people.row("List version", orDash(version))
+	people.row("Keeps versions", orDash(versioned))
 	people.row("Budget today", showBudget(h.Budget))
 	return e.print(toHealthJSON(h), people)
 }

@@ -144,6 +144,9 @@ type (
 	detectedJSON struct {
 		SigningRegion string `json:"signingRegion,omitempty"`
 		Method        string `json:"method,omitempty"`
+		Addressing    string `json:"addressing,omitempty"`
+		ListVersion   int    `json:"listVersion,omitempty"`
+		Versioned     *bool  `json:"versioned,omitempty"`
 	}
 	teamJSON struct {
 		ID               string    `json:"id"`
@@ -349,7 +352,10 @@ func toHealthJSON(h purser.Health) healthJSON {
 		Since:         timeOrNull(h.Since),
 		LastCheckedAt: timeOrNull(h.CheckedAt),
 		Error:         toScanErrorJSON(h.Error),
-		Detected:      detectedJSON{SigningRegion: h.Region, Method: h.Method},
+		Detected: detectedJSON{
+			SigningRegion: h.Detected.Region, Method: h.Method, Addressing: string(h.Detected.Addressing),
+			ListVersion: h.Detected.ListVersion, Versioned: h.Detected.Versioned,
+		},
 		RequestBudget: toRequestBudgetJSON(h.Budget),
 	}
 }

@@ -190,17 +190,24 @@ func toFolderLevel(depth int, l purser.FolderLevel) oas.FolderLevel {
 }
 
 func toProviderHealth(h purser.Health) *oas.ProviderHealth {
-	return &oas.ProviderHealth{
+	d := h.Detected
+	answer := &oas.ProviderHealth{
 		State:         oas.ProviderHealthState(h.State),
 		Since:         nullIfZero(h.Since),
 		LastCheckedAt: nullIfZero(h.CheckedAt),
 		Error:         toScanError(h.Error),
 		Detected: oas.ProviderHealthDetected{
-			SigningRegion: oas.OptString{Value: h.Region, Set: h.Region != ""},
+			SigningRegion: oas.OptString{Value: d.Region, Set: d.Region != ""},
 			Method:        oas.OptString{Value: h.Method, Set: h.Method != ""},
+			Addressing:    oas.OptProviderHealthDetectedAddressing{Value: oas.ProviderHealthDetectedAddressing(d.Addressing), Set: d.Addressing != ""},
+			ListVersion:   oas.OptInt{Value: d.ListVersion, Set: d.ListVersion != 0},
 		},
 		RequestBudget: toRequestBudget(h.Budget),
 	}
+	if d.Versioned != nil {
+		answer.Detected.Versioned = oas.NewOptBool(*d.Versioned)
+	}
+	return answer
 }
 
 func toScanError(e *purser.ScanError) oas.NilScanError {

@@ -17,11 +17,13 @@ type details struct {
 	Folders folders.Table          `json:"folders"`
 	Classes map[string]folders.Sum `json:"classes,omitempty"`
 	Sample  sample                 `json:"sample"`
+	// Detected is what was found out about the store.
+	Detected purser.Detected `json:"detected,omitzero"`
 }
 
 // clone returns details that stay as they are.
 func (d *details) clone() details {
-	return details{Folders: d.Folders.Clone(), Classes: maps.Clone(d.Classes), Sample: d.Sample.clone()}
+	return details{Folders: d.Folders.Clone(), Classes: maps.Clone(d.Classes), Sample: d.Sample.clone(), Detected: d.Detected}
 }
 
 // add adds what another range has learned.
@@ -31,6 +33,7 @@ func (d *details) add(other details) {
 		d.addClass(name, sum)
 	}
 	d.Sample.add(other.Sample)
+	d.Detected = d.Detected.And(other.Detected)
 }
 
 const (

@@ -144,7 +144,7 @@ func (sl *slice) store(ctx context.Context, tx *store.Tx, r store.Range, now tim
 // next one need not.
 func (sl *slice) rememberRegion(ctx context.Context, tx *store.Tx) error {
 	p := sl.plan
-	region := sl.kept.region
+	region := sl.kept.details.Detected.Region
 	if region == "" || region == p.bucket.Region || p.source.ProviderID == "" {
 		return nil
 	}
@@ -387,7 +387,7 @@ func (sl *slice) judge(ctx context.Context, tx *store.Tx, sum result) (*ending, 
 	case plan == nil:
 		return endChanged, nil
 	}
-	end := &ending{state: purser.ScanFailed, source: plan.source.ID, health: purser.HealthFailing}
+	end := &ending{state: purser.ScanFailed, source: plan.source.ID, health: purser.HealthFailing, detected: &sum.details.Detected}
 	switch {
 	case sum.absurd:
 		end.problem = &errAbsurd.ScanError
@@ -410,7 +410,9 @@ type ending struct {
 	// for nothing.
 	source purser.SourceID
 	health purser.HealthState
-	cause  error // for the log
+	// detected is what was found out about its store, if the scan got to its end.
+	detected *purser.Detected
+	cause    error // for the log
 }
 
 // fault is the problem of a scan that has failed; one that is done may be odd.
@@ -438,6 +440,11 @@ func (s *Service) end(ctx context.Context, tx *store.Tx, key store.RangeKey, e *
 	}
 	if e.health != "" {
 		if err := tx.SetHealth(ctx, key.TeamID, e.source, e.health, e.fault(), now); err != nil {
+			return err
+		}
+	}
+	if e.detected != nil {
+		if err := tx.SetDetected(ctx, key.TeamID, e.source, *e.detected); err != nil {
 			return err
 		}
 	}

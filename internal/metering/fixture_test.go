@@ -404,7 +404,9 @@ func (r *reader) Empty(context.Context) (bool, error) {
 	return len(r.place.entries) == 0, nil
 }
 
-func (r *reader) DetectedRegion() string { return r.place.region }
+func (r *reader) Detected() purser.Detected {
+	return purser.Detected{Region: r.place.region, Addressing: purser.AddressingPath}
+}
 
 func entry(key string, size int64) source.Entry { return source.Entry{Key: []byte(key), Size: size} }
 

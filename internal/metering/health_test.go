@@ -2,8 +2,11 @@ package metering
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/purserhq/purser"
 	"github.com/purserhq/purser/internal/metering/source"
@@ -106,4 +109,57 @@ func errorCode(e *purser.ScanError) string {
 		return ""
 	}
 	return e.Code
+}
+
+// TestDetected has scans find out about a store in one slice and end in another,
+// begin anew as one chain, fail, and not be told whether there are versions.
+func TestDetected(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, f *fixture) {
+		bucket, _ := f.pages("bucket", 3)
+		bucket.splits, bucket.region = true, "eu-west-3"
+		p := f.addBucket("bucket")
+		survey := source.Survey{Listings: []source.Listing{source.Versions}}
+		surveys := 0
+		service, _ := f.node(func(o *Options) {
+			o.SurveyBucket = func(context.Context, source.Bucket) (source.Survey, error) { surveys++; return survey, nil }
+		})
+		yes, no := true, false
+		for _, c := range []struct {
+			name   string
+			fault  func(first bool) error // of the first steps, and of those after
+			survey source.Survey
+			want   *bool // whether there are versions
+		}{
+			{"two slices", func(first bool) error {
+				if first {
+					return &source.Error{ScanError: purser.ScanError{Code: source.CodeThrottled}, Temporary: true}
+				}
+				return nil
+			}, source.Survey{Listings: []source.Listing{source.Versions}}, &yes},
+			{"one chain", func(first bool) error {
+				if first {
+					return &source.Error{ScanError: purser.ScanError{Code: source.CodeUnordered}}
+				}
+				return nil
+			}, source.Survey{Listings: []source.Listing{source.Versions}}, &yes},
+			{"failing", func(bool) error {
+				return &source.Error{ScanError: purser.ScanError{Code: source.CodeAccessDenied}}
+			}, source.Survey{Listings: []source.Listing{source.Objects}}, &yes},
+			{"no versions", func(bool) error { return nil }, source.Survey{Listings: []source.Listing{source.Objects}}, &no},
+			{"not told", func(bool) error { return nil }, source.Survey{
+				Listings: []source.Listing{source.Objects}, Incomplete: &purser.ScanError{Code: source.CodeAccessDenied},
+			}, nil},
+		} {
+			survey, surveys = c.survey, 0
+			var steps atomic.Int64
+			bucket.set(func(p *place) {
+				p.before = func(context.Context, int) error { return c.fault(steps.Add(1) == 2) }
+			})
+			f.scan(service, p.ID)
+			want := purser.Detected{Region: "eu-west-3", Addressing: purser.AddressingPath, Versioned: c.want}
+			if diff := cmp.Diff(want, f.health(p.ID).Detected); diff != "" || surveys != 1 {
+				t.Errorf("%s: %d surveys %s", c.name, surveys, diff)
+			}
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +61,6 @@ type state struct {
 	incomplete *purser.ScanError
 	progress   bool // some step of this slice has succeeded
 	method     string
-	region     string // found out by the source; "" if not
 }
 
 // work takes the range that a job tells of and works on it for one slice.
@@ -310,6 +310,10 @@ func (sl *slice) survey(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if found.Incomplete == nil { // else nobody knows
+			versioned := slices.Contains(found.Listings, source.Versions)
+			sl.now.details.Detected.Versioned = &versioned
+		}
 	}
 	cuts, err := sl.cuts(ctx)
 	if err != nil {
@@ -345,7 +349,7 @@ func (sl *slice) newEngine() *engine.Engine {
 		Add:     sl.add,
 		Spent:   func(requests int64) { sl.now.requests += requests },
 		Ask:     sl.ask,
-		Forget:  func() { sl.now.sums, sl.now.details = counts{}, details{} },
+		Forget:  func() { sl.now.sums, sl.now.details = counts{}, details{Detected: sl.now.details.Detected} },
 		Workers: workers, Retries: sl.service.times.retries, Moment: 4 * sl.service.times.poll,
 	})
 }
@@ -373,7 +377,7 @@ func (sl *slice) add(p engine.Page, step source.Step, from source.Source, left f
 		now.incomplete = step.Incomplete
 	}
 	if d, ok := from.(source.Detector); ok {
-		now.region = d.DetectedRegion()
+		now.details.Detected = now.details.Detected.And(d.Detected())
 	}
 	if page.details != nil {
 		now.details.merge(page.details, from, func() iter.Seq[[]byte] { return left().Edges() })

@@ -3367,6 +3367,41 @@ func (s *OptErrorDetails) UnmarshalJSON(data []byte) error {
 	return s.Decode(d)
 }
 
+// Encode encodes int as json.
+func (o OptInt) Encode(e *jx.Encoder) {
+	if !o.Set {
+		return
+	}
+	e.Int(int(o.Value))
+}
+
+// Decode decodes int from json.
+func (o *OptInt) Decode(d *jx.Decoder) error {
+	if o == nil {
+		return errors.New("invalid: unable to decode OptInt to nil")
+	}
+	o.Set = true
+	v, err := d.Int()
+	if err != nil {
+		return err
+	}
+	o.Value = int(v)
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s OptInt) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *OptInt) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
 // Encode encodes bool as json.
 func (o OptNilBool) Encode(e *jx.Encoder) {
 	if !o.Set {
@@ -3767,6 +3802,39 @@ func (s *OptNilURI) UnmarshalJSON(data []byte) error {
 	return s.Decode(d)
 }
 
+// Encode encodes ProviderHealthDetectedAddressing as json.
+func (o OptProviderHealthDetectedAddressing) Encode(e *jx.Encoder) {
+	if !o.Set {
+		return
+	}
+	e.Str(string(o.Value))
+}
+
+// Decode decodes ProviderHealthDetectedAddressing from json.
+func (o *OptProviderHealthDetectedAddressing) Decode(d *jx.Decoder) error {
+	if o == nil {
+		return errors.New("invalid: unable to decode OptProviderHealthDetectedAddressing to nil")
+	}
+	o.Set = true
+	if err := o.Value.Decode(d); err != nil {
+		return err
+	}
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s OptProviderHealthDetectedAddressing) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *OptProviderHealthDetectedAddressing) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
 // Encode encodes string as json.
 func (o OptString) Encode(e *jx.Encoder) {
 	if !o.Set {
@@ -3992,11 +4060,32 @@ func (s *ProviderHealthDetected) encodeFields(e *jx.Encoder) {
 			s.Method.Encode(e)
 		}
 	}
+	{
+		if s.Addressing.Set {
+			e.FieldStart("addressing")
+			s.Addressing.Encode(e)
+		}
+	}
+	{
+		if s.ListVersion.Set {
+			e.FieldStart("listVersion")
+			s.ListVersion.Encode(e)
+		}
+	}
+	{
+		if s.Versioned.Set {
+			e.FieldStart("versioned")
+			s.Versioned.Encode(e)
+		}
+	}
 }
 
-var jsonFieldsNameOfProviderHealthDetected = [2]string{
+var jsonFieldsNameOfProviderHealthDetected = [5]string{
 	0: "signingRegion",
 	1: "method",
+	2: "addressing",
+	3: "listVersion",
+	4: "versioned",
 }
 
 // Decode decodes ProviderHealthDetected from json.
@@ -4027,6 +4116,36 @@ func (s *ProviderHealthDetected) Decode(d *jx.Decoder) error {
 			}(); err != nil {
 				return errors.Wrap(err, "decode field \"method\"")
 			}
+		case "addressing":
+			if err := func() error {
+				s.Addressing.Reset()
+				if err := s.Addressing.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"addressing\"")
+			}
+		case "listVersion":
+			if err := func() error {
+				s.ListVersion.Reset()
+				if err := s.ListVersion.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"listVersion\"")
+			}
+		case "versioned":
+			if err := func() error {
+				s.Versioned.Reset()
+				if err := s.Versioned.Decode(d); err != nil {
+					return err
+				}
+				return nil
+			}(); err != nil {
+				return errors.Wrap(err, "decode field \"versioned\"")
+			}
 		default:
 			return d.Skip()
 		}
@@ -4047,6 +4166,46 @@ func (s *ProviderHealthDetected) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON implements stdjson.Unmarshaler.
 func (s *ProviderHealthDetected) UnmarshalJSON(data []byte) error {
+	d := jx.DecodeBytes(data)
+	return s.Decode(d)
+}
+
+// Encode encodes ProviderHealthDetectedAddressing as json.
+func (s ProviderHealthDetectedAddressing) Encode(e *jx.Encoder) {
+	e.Str(string(s))
+}
+
+// Decode decodes ProviderHealthDetectedAddressing from json.
+func (s *ProviderHealthDetectedAddressing) Decode(d *jx.Decoder) error {
+	if s == nil {
+		return errors.New("invalid: unable to decode ProviderHealthDetectedAddressing to nil")
+	}
+	v, err := d.StrBytes()
+	if err != nil {
+		return err
+	}
+	// Try to use constant string.
+	switch ProviderHealthDetectedAddressing(v) {
+	case ProviderHealthDetectedAddressingPath:
+		*s = ProviderHealthDetectedAddressingPath
+	case ProviderHealthDetectedAddressingVirtualHost:
+		*s = ProviderHealthDetectedAddressingVirtualHost
+	default:
+		*s = ProviderHealthDetectedAddressing(v)
+	}
+
+	return nil
+}
+
+// MarshalJSON implements stdjson.Marshaler.
+func (s ProviderHealthDetectedAddressing) MarshalJSON() ([]byte, error) {
+	e := jx.Encoder{}
+	s.Encode(&e)
+	return e.Bytes(), nil
+}
+
+// UnmarshalJSON implements stdjson.Unmarshaler.
+func (s *ProviderHealthDetectedAddressing) UnmarshalJSON(data []byte) error {
 	d := jx.DecodeBytes(data)
 	return s.Decode(d)
 }

@@ -2297,6 +2297,52 @@ func (o OptOrderBy) Or(d OrderBy) OrderBy {
 	return d
 }
 
+// NewOptProviderHealthDetectedAddressing returns new OptProviderHealthDetectedAddressing with value set to v.
+func NewOptProviderHealthDetectedAddressing(v ProviderHealthDetectedAddressing) OptProviderHealthDetectedAddressing {
+	return OptProviderHealthDetectedAddressing{
+		Value: v,
+		Set:   true,
+	}
+}
+
+// OptProviderHealthDetectedAddressing is optional ProviderHealthDetectedAddressing.
+type OptProviderHealthDetectedAddressing struct {
+	Value ProviderHealthDetectedAddressing
+	Set   bool
+}
+
+// IsSet returns true if OptProviderHealthDetectedAddressing was set.
+func (o OptProviderHealthDetectedAddressing) IsSet() bool { return o.Set }
+
+// Reset unsets value.
+func (o *OptProviderHealthDetectedAddressing) Reset() {
+	var v ProviderHealthDetectedAddressing
+	o.Value = v
+	o.Set = false
+}
+
+// SetTo sets value to v.
+func (o *OptProviderHealthDetectedAddressing) SetTo(v ProviderHealthDetectedAddressing) {
+	o.Set = true
+	o.Value = v
+}
+
+// Get returns value and boolean that denotes whether value was set.
+func (o OptProviderHealthDetectedAddressing) Get() (v ProviderHealthDetectedAddressing, ok bool) {
+	if !o.Set {
+		return v, false
+	}
+	return o.Value, true
+}
+
+// Or returns value if set, or given parameter if does not.
+func (o OptProviderHealthDetectedAddressing) Or(d ProviderHealthDetectedAddressing) ProviderHealthDetectedAddressing {
+	if v, ok := o.Get(); ok {
+		return v
+	}
+	return d
+}
+
 // NewOptStorageUtilizationHistoryStep returns new OptStorageUtilizationHistoryStep with value set to v.
 func NewOptStorageUtilizationHistoryStep(v StorageUtilizationHistoryStep) OptStorageUtilizationHistoryStep {
 	return OptStorageUtilizationHistoryStep{
@@ -2476,7 +2522,7 @@ type ProviderHealth struct {
 	LastCheckedAt NilDateTime `json:"lastCheckedAt"`
 	// Why the state is degraded or failing; null otherwise.
 	Error NilScanError `json:"error"`
-	// What was found out about the store.
+	// What was found out about the store and the bucket; what is unknown is left out.
 	Detected      ProviderHealthDetected `json:"detected"`
 	RequestBudget RequestBudget          `json:"requestBudget"`
 }
@@ -2541,12 +2587,19 @@ func (s *ProviderHealth) SetRequestBudget(val RequestBudget) {
 	s.RequestBudget = val
 }
 
-// What was found out about the store.
+// What was found out about the store and the bucket; what is unknown is left out.
 type ProviderHealthDetected struct {
 	// The region that requests are signed for.
 	SigningRegion OptString `json:"signingRegion"`
 	// How the bucket is measured, such as `list`.
 	Method OptString `json:"method"`
+	// Whether requests name the bucket in the path, or in the name of the host.
+	Addressing OptProviderHealthDetectedAddressing `json:"addressing"`
+	// The version of the request that lists the current objects, 2 or 1; left out where all versions of
+	// objects are listed.
+	ListVersion OptInt `json:"listVersion"`
+	// Whether the bucket keeps older versions of objects, or has kept them once.
+	Versioned OptBool `json:"versioned"`
 }
 
 // GetSigningRegion returns the value of SigningRegion.
@@ -2559,6 +2612,21 @@ func (s *ProviderHealthDetected) GetMethod() OptString {
 	return s.Method
 }
 
+// GetAddressing returns the value of Addressing.
+func (s *ProviderHealthDetected) GetAddressing() OptProviderHealthDetectedAddressing {
+	return s.Addressing
+}
+
+// GetListVersion returns the value of ListVersion.
+func (s *ProviderHealthDetected) GetListVersion() OptInt {
+	return s.ListVersion
+}
+
+// GetVersioned returns the value of Versioned.
+func (s *ProviderHealthDetected) GetVersioned() OptBool {
+	return s.Versioned
+}
+
 // SetSigningRegion sets the value of SigningRegion.
 func (s *ProviderHealthDetected) SetSigningRegion(val OptString) {
 	s.SigningRegion = val
@@ -2567,6 +2635,63 @@ func (s *ProviderHealthDetected) SetSigningRegion(val OptString) {
 // SetMethod sets the value of Method.
 func (s *ProviderHealthDetected) SetMethod(val OptString) {
 	s.Method = val
+}
+
+// SetAddressing sets the value of Addressing.
+func (s *ProviderHealthDetected) SetAddressing(val OptProviderHealthDetectedAddressing) {
+	s.Addressing = val
+}
+
+// SetListVersion sets the value of ListVersion.
+func (s *ProviderHealthDetected) SetListVersion(val OptInt) {
+	s.ListVersion = val
+}
+
+// SetVersioned sets the value of Versioned.
+func (s *ProviderHealthDetected) SetVersioned(val OptBool) {
+	s.Versioned = val
+}
+
+// Whether requests name the bucket in the path, or in the name of the host.
+type ProviderHealthDetectedAddressing string
+
+const (
+	ProviderHealthDetectedAddressingPath        ProviderHealthDetectedAddressing = "path"
+	ProviderHealthDetectedAddressingVirtualHost ProviderHealthDetectedAddressing = "virtualHost"
+)
+
+// AllValues returns all ProviderHealthDetectedAddressing values.
+func (ProviderHealthDetectedAddressing) AllValues() []ProviderHealthDetectedAddressing {
+	return []ProviderHealthDetectedAddressing{
+		ProviderHealthDetectedAddressingPath,
+		ProviderHealthDetectedAddressingVirtualHost,
+	}
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s ProviderHealthDetectedAddressing) MarshalText() ([]byte, error) {
+	switch s {
+	case ProviderHealthDetectedAddressingPath:
+		return []byte(s), nil
+	case ProviderHealthDetectedAddressingVirtualHost:
+		return []byte(s), nil
+	default:
+		return nil, errors.Errorf("invalid value: %q", s)
+	}
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *ProviderHealthDetectedAddressing) UnmarshalText(data []byte) error {
+	switch ProviderHealthDetectedAddressing(data) {
+	case ProviderHealthDetectedAddressingPath:
+		*s = ProviderHealthDetectedAddressingPath
+		return nil
+	case ProviderHealthDetectedAddressingVirtualHost:
+		*s = ProviderHealthDetectedAddressingVirtualHost
+		return nil
+	default:
+		return errors.Errorf("invalid value: %q", data)
+	}
 }
 
 // `ok`: all of the bucket was read. `degraded`: the store answers, but does not let everything be

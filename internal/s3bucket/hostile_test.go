@@ -452,8 +452,12 @@ func TestVersion1IsRemembered(t *testing.T) {
 	if r := drain(t.Context(), open(t, o, b, nil)); r.err != nil || r.requests != 2 {
 		t.Errorf("first: %d requests, error %v; want 2", r.requests, r.err)
 	}
-	if r := drain(t.Context(), open(t, o, b, nil)); r.err != nil || r.requests != 1 {
+	s := open(t, o, b, nil)
+	if r := drain(t.Context(), s); r.err != nil || r.requests != 1 {
 		t.Errorf("second: %d requests, error %v; want 1", r.requests, r.err)
+	}
+	if d := s.(source.Detector).Detected(); d.Addressing != purser.AddressingPath || d.ListVersion != 1 {
+		t.Errorf("detected %+v", d)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/purserhq/purser"
 	"github.com/purserhq/purser/internal/metering/source"
 )
 
@@ -74,6 +75,7 @@ type lister struct {
 	region        string // empty: not known
 	regionKnown   bool   // was given, or a server confirmed it
 	regionRetried bool
+	virtualHost   bool // the bucket was in the host of the last request
 
 	// What is known of the keys, for splitting; see split.go.
 	alphabet   alphabet
@@ -113,13 +115,21 @@ func (l *lister) Method() string {
 	return "list"
 }
 
-// DetectedRegion is the region that requests are signed for, once a server has
-// agreed to it.
-func (l *lister) DetectedRegion() string {
-	if !l.regionKnown {
-		return ""
+// Detected is how the server was asked and has answered: the region is the one that
+// requests are signed for, once it has agreed to that.
+func (l *lister) Detected() (d purser.Detected) {
+	if l.regionKnown {
+		d.Region = l.region
 	}
-	return l.region
+	if d.Addressing = purser.AddressingPath; l.virtualHost {
+		d.Addressing = purser.AddressingVirtualHost
+	}
+	if l.bucket.What == source.Objects {
+		if d.ListVersion = 2; l.at.Version1 {
+			d.ListVersion = 1
+		}
+	}
+	return d
 }
 
 // Close releases the buffers; connections belong to the Opener.

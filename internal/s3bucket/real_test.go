@@ -130,8 +130,9 @@ func TestRegionAndEmptinessOfARealServer(t *testing.T) {
 	if err != nil || !step.Done || len(o.Cursor()) == 0 {
 		t.Errorf("Step() = %+v, %v; cursor %q", step, err, o.Cursor())
 	}
-	if region := o.(source.Detector).DetectedRegion(); region != s.Region {
-		t.Errorf("DetectedRegion() = %q, want %q", region, s.Region)
+	want := purser.Detected{Region: s.Region, ListVersion: 2, Addressing: purser.AddressingPath}
+	if got := o.(source.Detector).Detected(); got != want {
+		t.Errorf("Detected() = %+v, want %+v", got, want)
 	}
 	s.Put(t, "empty", "other/x", 1)
 	b := bucketOf(s, "empty")

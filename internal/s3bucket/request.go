@@ -88,6 +88,7 @@ func (l *lister) sendAs(ctx context.Context, virtualHost bool, method, key strin
 	if bad != nil {
 		return nil, bad
 	}
+	l.virtualHost = at.virtualHost
 	l.shrink() // the answer before is not needed any more
 	l.gate = l.opener.gates.of(at.scheme + "://" + at.host)
 	place, err := l.gate.enter(ctx, l.bucket.Source)

@@ -238,8 +238,12 @@ func TestTheBucketInTheHost(t *testing.T) {
 		b := bucketAt("http://s3.example.com")
 		b.Signature = signature
 		for range 2 {
-			if r := drain(t.Context(), open(t, o, b, nil)); r.err != nil || len(r.keys) != len(oddKeys) {
+			s := open(t, o, b, nil)
+			if r := drain(t.Context(), s); r.err != nil || len(r.keys) != len(oddKeys) {
 				t.Errorf("%v: %d keys, error %v; want %d", signature, len(r.keys), r.err, len(oddKeys))
+			}
+			if d := s.(source.Detector).Detected(); d.Addressing != purser.AddressingVirtualHost || d.ListVersion != 2 {
+				t.Errorf("%v: detected %+v", signature, d)
 			}
 		}
 		if asked["s3.example.com"] != 1 {
@@ -293,11 +297,11 @@ func TestRegionIsDetected(t *testing.T) {
 		b.Region = c.given
 		s := open(t, newOpener(t), b, nil)
 		detector := s.(source.Detector)
-		if before := detector.DetectedRegion(); before != c.given {
+		if before := detector.Detected().Region; before != c.given {
 			t.Errorf("%s: %q before the first step", c.name, before)
 		}
 		r := drain(t.Context(), s)
-		if got := detector.DetectedRegion(); r.err != nil || got != c.want || r.requests != c.asked {
+		if got := detector.Detected().Region; r.err != nil || got != c.want || r.requests != c.asked {
 			t.Errorf("%s: region %q after %d requests, error %v; want %q after %d", c.name, got, r.requests, r.err, c.want, c.asked)
 		}
 	}

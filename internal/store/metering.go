@@ -266,20 +266,46 @@ func (t *Tx) SetHealth(ctx context.Context, team purser.TeamID, id purser.Source
 	return run(ctx, t.run, "SetHealth", string(team), string(id), string(state), text, toMicros(at))
 }
 
-// ForgetHealth makes the health of a source unknown: what was found out is not
-// about what it is now.
+// ForgetHealth makes the health of a source unknown, and what was detected: what
+// was found out is not about what it is now.
 func (t *Tx) ForgetHealth(ctx context.Context, team purser.TeamID, id purser.SourceID) error {
 	return run(ctx, t.run, "ForgetHealth", string(team), string(id))
+}
+
+// SetDetected replaces what was found out about the store of a source, but for its
+// region: see SetDetectedRegion.
+func (t *Tx) SetDetected(ctx context.Context, team purser.TeamID, id purser.SourceID, d purser.Detected) error {
+	text, err := json.Marshal(detectedText(d))
+	if err != nil {
+		return convertError(err)
+	}
+	return run(ctx, t.run, "SetDetected", string(team), string(id), string(text))
+}
+
+// detectedText is purser.Detected as a source has it. The region is kept with the
+// provider, since scans begin with it.
+type detectedText struct {
+	Region      string            `json:"-"`
+	Addressing  purser.Addressing `json:"addressing,omitempty"`
+	ListVersion int               `json:"listVersion,omitempty"`
+	Versioned   *bool             `json:"versioned,omitempty"`
 }
 
 // GetHealth returns what was found out about a provider's bucket.
 func (r reads) GetHealth(ctx context.Context, team purser.TeamID, provider purser.ProviderID) (purser.Health, error) {
 	return one(ctx, r.run, func(row scanner) (h purser.Health, err error) {
 		var since, checked, spentOn sql.NullInt64
-		var problem sql.NullString
-		if err := row.Scan(&h.State, &since, &checked, &problem, &h.Region, &h.Method, &h.Budget.Spent, &spentOn); err != nil {
+		var problem, detected sql.NullString
+		var region string
+		if err := row.Scan(&h.State, &since, &checked, &problem, &h.Method, &detected, &region, &h.Budget.Spent, &spentOn); err != nil {
 			return h, err
 		}
+		if detected.Valid {
+			if err := json.Unmarshal([]byte(detected.String), (*detectedText)(&h.Detected)); err != nil {
+				return h, err
+			}
+		}
+		h.Detected.Region = region
 		h.Since, h.CheckedAt, h.Budget.Day = fromNullMicros(since), fromNullMicros(checked), fromNullMicros(spentOn)
 		h.Error, err = scanErrorIn(problem)
 		return h, err

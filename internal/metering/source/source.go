@@ -102,11 +102,11 @@ type Splitter interface {
 	Last() []byte
 }
 
-// Detector is a Source that finds out the signing region by itself.
+// Detector is a Source that finds out by itself how its store wants to be asked.
 type Detector interface {
-	// DetectedRegion is the region that requests are signed for; empty while
-	// unknown.
-	DetectedRegion() string
+	// Detected is how that was in the steps that have succeeded; of no use before the
+	// first.
+	Detected() purser.Detected
 }
 
 // Listing is one of the lists that a bucket keeps.

@@ -85,10 +85,14 @@ UPDATE sources SET health_since = CASE WHEN health = $3 THEN health_since ELSE $
 WHERE team_id = $1 AND id = $2
 
 -- name: ForgetHealth
-UPDATE sources SET health = 'unknown', health_since = NULL, health_error = NULL, checked_at = NULL WHERE team_id = $1 AND id = $2
+UPDATE sources SET health = 'unknown', health_since = NULL, health_error = NULL, checked_at = NULL, detected = NULL
+WHERE team_id = $1 AND id = $2
+
+-- name: SetDetected
+UPDATE sources SET detected = $3 WHERE team_id = $1 AND id = $2
 
 -- name: GetHealth
-SELECT s.health, s.health_since, s.checked_at, s.health_error, p.detected_region, s.method, s.spent, s.spent_on
+SELECT s.health, s.health_since, s.checked_at, s.health_error, s.method, s.detected, p.detected_region, s.spent, s.spent_on
 FROM sources s JOIN providers p ON p.team_id = s.team_id AND p.id = s.provider_id
 WHERE s.team_id = $1 AND s.provider_id = $2
 

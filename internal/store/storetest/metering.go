@@ -116,9 +116,20 @@ var meteringPromises = []promise{
 		healthIs("failing for another reason", purser.Health{State: purser.HealthFailing, Since: k.now, CheckedAt: later, Error: shut})
 		found(purser.HealthOK, nil, latest)
 		healthIs("ok", purser.Health{State: purser.HealthOK, Since: latest, CheckedAt: latest})
-		k.do(func(tx *store.Tx) error { return tx.SetDetectedRegion(k.ctx(), k.team, p.ID, "eu-west-1", p.Version) })
+
+		yes := true
+		d := purser.Detected{Addressing: purser.AddressingVirtualHost, ListVersion: 1, Versioned: &yes}
+		k.do(func(tx *store.Tx) error { return tx.SetDetected(k.ctx(), k.team, s.ID, d) })
+		healthIs("detected", purser.Health{State: purser.HealthOK, Since: latest, CheckedAt: latest, Detected: d})
+		found(purser.HealthFailing, gone, latest)
+		healthIs("failing once more", purser.Health{State: purser.HealthFailing, Since: latest, CheckedAt: latest, Error: gone, Detected: d})
+		d = purser.Detected{Region: "eu-west-1", Addressing: purser.AddressingPath}
+		k.do(func(tx *store.Tx) error { return tx.SetDetected(k.ctx(), k.team, s.ID, d) })
+		k.do(func(tx *store.Tx) error { return tx.SetDetectedRegion(k.ctx(), k.team, p.ID, "eu-west-2", p.Version) })
+		d.Region = "eu-west-2" // that of the provider
+		healthIs("detected anew", purser.Health{State: purser.HealthFailing, Since: latest, CheckedAt: latest, Error: gone, Detected: d})
 		k.do(func(tx *store.Tx) error { return tx.ForgetHealth(k.ctx(), k.team, s.ID) })
-		healthIs("changed", purser.Health{State: purser.HealthUnknown, Region: "eu-west-1"})
+		healthIs("changed", purser.Health{State: purser.HealthUnknown, Detected: purser.Detected{Region: "eu-west-2"}})
 		_, err := k.GetHealth(k.ctx(), k.newTeam(), p.ID)
 		k.fails(err, purser.KindNotFound)
 	}},
