@@ -57,14 +57,7 @@ func (sl *slice) spendLost(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
-	err := sl.service.Store.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.LockTeam(ctx, sl.claimed.TeamID); err != nil {
-			return err
-		}
-		now, err := tx.Now(ctx)
-		if err != nil {
-			return err
-		}
+	err := sl.service.inTeam(ctx, sl.claimed.TeamID, func(tx *store.Tx, now time.Time) error {
 		return sl.spend(ctx, tx, now)
 	})
 	if err != nil && !errors.Is(err, errLost) {

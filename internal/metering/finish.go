@@ -77,14 +77,7 @@ func (sl *slice) save(ctx context.Context, change func(tx *store.Tx, r *store.Ra
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
 	s := sl.service
-	err := s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.LockTeam(ctx, sl.claimed.TeamID); err != nil {
-			return err
-		}
-		now, err := tx.Now(ctx)
-		if err != nil {
-			return err
-		}
+	err := s.inTeam(ctx, sl.claimed.TeamID, func(tx *store.Tx, now time.Time) (err error) {
 		r, kept := sl.claimed, &sl.kept
 		if kept.work.Spans != nil { // else nothing has begun
 			if r.Cursor, err = json.Marshal(kept.work); err != nil {

@@ -194,3 +194,18 @@ func every(ctx context.Context, interval time.Duration, fn func(context.Context)
 		}
 	}
 }
+
+// inTeam runs fn in a transaction that holds the team's lock, behind which alone
+// its sources, scans and ranges change. now is by the database's clock.
+func (s *Service) inTeam(ctx context.Context, team purser.TeamID, fn func(tx *store.Tx, now time.Time) error) error {
+	return s.Store.InTx(ctx, func(tx *store.Tx) error {
+		if err := tx.LockTeam(ctx, team); err != nil {
+			return err
+		}
+		now, err := tx.Now(ctx)
+		if err != nil {
+			return err
+		}
+		return fn(tx, now)
+	})
+}

@@ -103,14 +103,7 @@ func (s *Service) startDue(ctx context.Context) (more bool, err error) {
 // and says when the next one is due. Taking the source is not enough to keep
 // others out: a source is only locked behind its team, as everywhere.
 func (s *Service) startScheduled(ctx context.Context, src store.Source) error {
-	return s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.LockTeam(ctx, src.TeamID); err != nil {
-			return err
-		}
-		now, err := tx.Now(ctx)
-		if err != nil {
-			return err
-		}
+	return s.inTeam(ctx, src.TeamID, func(tx *store.Tx, now time.Time) error {
 		src, err := tx.GetSource(ctx, src.TeamID, src.ID)
 		switch {
 		case purser.KindOf(err) == purser.KindNotFound:
@@ -201,14 +194,7 @@ func (s *Service) dropTrees(ctx context.Context) error {
 }
 
 func (s *Service) dropTree(ctx context.Context, src store.Source) error {
-	return s.Store.InTx(ctx, func(tx *store.Tx) error {
-		if err := tx.LockTeam(ctx, src.TeamID); err != nil {
-			return err
-		}
-		now, err := tx.Now(ctx)
-		if err != nil {
-			return err
-		}
+	return s.inTeam(ctx, src.TeamID, func(tx *store.Tx, now time.Time) error {
 		scan, err := tx.GetRunningScan(ctx, src.TeamID, src.ID)
 		switch {
 		case err == nil:

@@ -92,15 +92,8 @@ func (s *Service) work(ctx context.Context, args sliceArgs) {
 // it measures is not there any more.
 func (s *Service) claim(ctx context.Context, args sliceArgs, log *slog.Logger) (claimed *slice, err error) {
 	var end *ending
-	err = s.Store.InTx(ctx, func(tx *store.Tx) error {
+	err = s.inTeam(ctx, args.Team, func(tx *store.Tx, now time.Time) error {
 		claimed, end = nil, nil
-		if err := tx.LockTeam(ctx, args.Team); err != nil {
-			return err
-		}
-		now, err := tx.Now(ctx)
-		if err != nil {
-			return err
-		}
 		r, err := tx.ClaimRange(ctx, args.key(), args.Fence, now.Add(s.times.lease))
 		if purser.KindOf(err) == purser.KindNotFound {
 			return nil
