@@ -129,8 +129,11 @@ func (d *duo) begin(t *testing.T) (id string, victim int, shared bool) {
 func (d *duo) takesPart(t *testing.T, s *server) {
 	t.Helper()
 	for range 30 {
+		eventually(t, 10*time.Second, "work on the scan before has ended", func() bool {
+			return working(t, d.servers[0])+working(t, d.servers[1]) == 0
+		})
 		id := s.must(t, "POST", "/scans", `{"providerId":"`+d.provider+`"}`)["id"].(string)
-		for until := time.Now().Add(1500 * time.Millisecond); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+		for until := time.Now().Add(3 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 			if working(t, s) > 0 {
 				d.follow(t, s, id, 0)
 				d.expect(t, s, id)
