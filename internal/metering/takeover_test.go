@@ -89,14 +89,18 @@ func (r *handRun) die(args sliceArgs, bucket *place, step int) {
 	}
 }
 
+// sleeperKey is where the context of a sleeper's work has the sleeper.
+type sleeperKey struct{}
+
 // sleep works until a step, in which the worker is stopped until it is woken.
 func (r *handRun) sleep(args sliceArgs, bucket *place, step int) {
 	s := &sleeper{wake: make(chan struct{}), ended: make(chan struct{})}
 	reached := make(chan struct{})
 	bucket.set(func(p *place) {
 		p.steps = 0
-		p.before = func(_ context.Context, n int) error {
-			if n == step {
+		p.before = func(ctx context.Context, n int) error {
+			// Others that sleep may have steps under way, too, and are woken before this one.
+			if n == step && ctx.Value(sleeperKey{}) == s {
 				close(reached)
 				<-s.wake
 			}
@@ -105,7 +109,7 @@ func (r *handRun) sleep(args sliceArgs, bucket *place, step int) {
 	})
 	go func() {
 		defer close(s.ended)
-		r.service.work(context.Background(), args)
+		r.service.work(context.WithValue(context.Background(), sleeperKey{}, s), args)
 	}()
 	select {
 	case <-reached:
